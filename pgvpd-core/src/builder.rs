@@ -1,0 +1,70 @@
+//! Assembly of a proxy from settings.
+
+use crate::config::{Config, Settings};
+use crate::proxy::{ProxyHandle, StartError, start};
+use crate::{ConfigError, Origin, Problem};
+
+/// Describes a proxy; made by [`Proxy::builder`](crate::Proxy::builder). Later calls win over earlier ones.
+#[derive(Debug, Default)]
+pub struct ProxyBuilder {
+    settings: Settings,
+    problems: Vec<Problem>,
+}
+
+impl ProxyBuilder {
+    /// Takes every option that this configuration sets.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.settings = self.settings.overlaid_by(config.settings().clone());
+        self
+    }
+
+    /// Takes every option that is set here; they are checked at the start.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = self.settings.overlaid_by(settings);
+        self
+    }
+
+    /// Sets any option by its name in the configuration file.
+    #[must_use]
+    pub fn set(mut self, option: &str, value: impl std::fmt::Display) -> Self {
+        self.problems.extend(self.settings.set_from(option, value.to_string(), Origin::Code).err());
+        self
+    }
+
+    /// TCP port to listen on; 0 takes a free one.
+    #[must_use]
+    pub fn port(self, port: u16) -> Self {
+        self.set("port", port)
+    }
+
+    /// Address or host name to bind.
+    #[must_use]
+    pub fn listen_host(self, host: &str) -> Self {
+        self.set("listen_host", host)
+    }
+
+    /// PostgreSQL host, or the absolute path of a Unix socket directory.
+    #[must_use]
+    pub fn upstream_host(self, host: &str) -> Self {
+        self.set("upstream_host", host)
+    }
+
+    /// PostgreSQL port.
+    #[must_use]
+    pub fn upstream_port(self, port: u16) -> Self {
+        self.set("upstream_port", port)
+    }
+
+    /// Checks the settings, opens the listeners and starts to serve, on the tokio runtime of the caller.
+    ///
+    /// # Errors
+    /// [`StartError`] where a setting is not valid or a listener cannot be opened.
+    pub async fn start(self) -> Result<ProxyHandle, StartError> {
+        if !self.problems.is_empty() {
+            return Err(ConfigError { problems: self.problems }.into());
+        }
+        start(Config::from_settings(self.settings)?).await
+    }
+}

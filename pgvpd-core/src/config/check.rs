@@ -1,0 +1,194 @@
+//! From raw settings to a checked [`Config`], with every problem at once.
+
+use std::cell::RefCell;
+
+use super::settings::{ConfigError, Problem, Settings};
+use super::values::{self, Checked};
+use super::{Config, Listen, LogFormat, UpstreamAddress};
+use crate::tenant::{BypassRules, BypassSource, IdentityRules, TenantFormat, TenantPolicy, VariableName};
+
+/// Checks every option, then what holds between options.
+pub(super) fn check(settings: Settings) -> Result<Config, ConfigError> {
+    let reader = Reader { settings: &settings, problems: RefCell::default() };
+
+    let listen = Listen {
+        host: reader.read("listen_host", values::listen_host).unwrap_or_else(|| "127.0.0.1".into()),
+        port: reader.read("port", values::port).unwrap_or(6432),
+        unix_dir: reader.read("listen_unix_dir", values::unix_dir).flatten(),
+    };
+    let upstream = UpstreamAddress {
+        host: reader.read("upstream_host", values::upstream_host).unwrap_or_else(|| "127.0.0.1".into()),
+        port: reader.read("upstream_port", values::upstream_port).unwrap_or(5432),
+    };
+    let identity = IdentityRules {
+        separator: reader.read("tenant_separator", values::separator).unwrap_or_else(|| ".".into()),
+        value_separator: reader.read("value_separator", values::separator).unwrap_or_else(|| ":".into()),
+        variables: reader
+            .read("context_variables", values::variables)
+            .unwrap_or_else(|| vec![VariableName::current_tenant_id()])
+            .into(),
+        format: reader.read("tenant_format", values::tenant_format).unwrap_or(TenantFormat::Text),
+        login_roles: reader.read("login_roles", values::names),
+    };
+    let bypass = BypassRules {
+        users: reader
+            .read("superuser_bypass", values::list)
+            .unwrap_or_else(|| vec!["postgres".into()])
+            .into_iter()
+            .collect(),
+        from: reader
+            .read("bypass_from", values::bypass_from)
+            .unwrap_or_else(|| vec![BypassSource::Loopback, BypassSource::Unix]),
+    };
+    let policy = match (reader.read("tenant_allow", values::names), reader.read("tenant_deny", values::list)) {
+        (None, None) => TenantPolicy::Any,
+        (Some(allow), None) => TenantPolicy::Only(allow),
+        (None, Some(deny)) => TenantPolicy::AllBut(deny.into_iter().collect()),
+        (Some(_), Some(_)) => {
+            reader.problem("tenant_deny", "tenant_allow and tenant_deny exclude each other; keep one".into());
+            TenantPolicy::Only(std::collections::BTreeSet::new())
+        }
+    };
+    let set_role = reader.read("set_role", values::role);
+    let context_in_startup = reader.read("context_in_startup", values::boolean).unwrap_or(true);
+    let allow_trust = reader.read("allow_trust", values::boolean).unwrap_or(false);
+    let allow_cleartext = reader.read("allow_cleartext", values::boolean).unwrap_or(false);
+    let max_client_connections = reader.read("max_client_connections", values::count).unwrap_or(10_000);
+    let handshake_timeout = reader.read("handshake_timeout", values::seconds).unwrap_or(THIRTY_SECONDS);
+    let shutdown_timeout = reader.read("shutdown_timeout", values::seconds_or_zero).unwrap_or(THIRTY_SECONDS);
+    reader.read("relay", |text| values::only(text, "raw", &["framed"]));
+    reader.read("pool_mode", |text| values::only(text, "none", &["session", "transaction"]));
+    let log_level = reader.read("log_level", values::log_level).unwrap_or_else(|| "info".into());
+    let log_format = reader.read("log_format", values::log_format).unwrap_or(LogFormat::Text);
+
+    check_between(&reader, &identity);
+    let problems = reader.problems.into_inner();
+    if !problems.is_empty() {
+        return Err(ConfigError { problems });
+    }
+    Ok(Config {
+        listen,
+        upstream,
+        identity,
+        bypass,
+        policy,
+        set_role,
+        context_in_startup,
+        allow_trust,
+        allow_cleartext,
+        max_client_connections,
+        handshake_timeout,
+        shutdown_timeout,
+        log_level,
+        log_format,
+        settings,
+    })
+}
+
+const THIRTY_SECONDS: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Pairs of options that contradict each other.
+fn check_between(reader: &Reader<'_>, identity: &IdentityRules) {
+    // An entry that can never match is a rule its author believes in and does not have.
+    if identity.format != TenantFormat::Text {
+        for option in ["tenant_allow", "tenant_deny"] {
+            let tenants = reader.settings.value(option).map(values::list).and_then(Result::ok).unwrap_or_default();
+            if let Some(tenant) = tenants.iter().find(|tenant| !identity.format.is_canonical(tenant)) {
+                reader.problem(option, format!("{tenant:?} can never match: it is not {}", identity.format.describe()));
+            }
+        }
+    }
+    if let Some(role) = identity.login_roles.iter().flatten().find(|role| role.contains(&identity.separator)) {
+        reader.problem("login_roles", format!("{role:?} contains tenant_separator, so no login can name it"));
+    }
+}
+
+/// Reads options one by one and collects what is wrong with them.
+struct Reader<'a> {
+    settings: &'a Settings,
+    problems: RefCell<Vec<Problem>>,
+}
+
+impl Reader<'_> {
+    /// The checked value of an option; `None` where it is not set, or wrong (which is then recorded).
+    fn read<T>(&self, name: &str, check: impl FnOnce(&str) -> Checked<T>) -> Option<T> {
+        debug_assert!(super::OptionSpec::named(name).is_some(), "{name} is not in the table");
+        let entry = self.settings.entry(name)?;
+        check(&entry.text).map_err(|message| self.problem(name, message)).ok()
+    }
+
+    fn problem(&self, name: &str, message: String) {
+        let origin = self.settings.origin(name).cloned();
+        self.problems.borrow_mut().push(Problem { option: Some(name.into()), origin, message });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::OPTIONS;
+
+    fn config(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let mut settings = Settings::new();
+        for (name, value) in pairs {
+            settings.set(name, value)?;
+        }
+        check(settings)
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_table() {
+        let defaults = Config::default();
+        for option in OPTIONS {
+            // Words that stand for "not set" rather than for a value.
+            if matches!(option.default, "any" | "all" | "none" | "the login role") && option.name != "pool_mode" {
+                continue;
+            }
+            let explicit = config(&[(option.name, option.default)]).unwrap_or_else(|error| panic!("{error}"));
+            let comparable = |mut config: Config| {
+                config.settings = Settings::new();
+                format!("{config:?}")
+            };
+            assert_eq!(comparable(explicit), comparable(defaults.clone()), "{}", option.name);
+        }
+    }
+
+    #[test]
+    fn every_option_is_read_and_a_bad_value_is_refused_by_name() {
+        let bad = |name: &str| match name {
+            "tenant_separator" | "value_separator" | "set_role" | "log_level" | "upstream_host" => "",
+            "listen_host" => "/tmp",
+            _ => ",",
+        };
+        for option in OPTIONS {
+            let error = config(&[(option.name, bad(option.name))]).expect_err(option.name);
+            assert_eq!(error.problems.len(), 1, "{error}");
+            assert_eq!(error.problems[0].option.as_deref(), Some(option.name));
+        }
+    }
+
+    #[test]
+    fn all_problems_are_reported_in_one_go() {
+        let error =
+            config(&[("port", "x"), ("allow_trust", "maybe"), ("relay", "framed")]).expect_err("three problems");
+        assert_eq!(error.problems.len(), 3, "{error}");
+    }
+
+    #[test]
+    fn contradictory_pairs_are_refused() {
+        for pairs in [
+            &[("tenant_allow", "a"), ("tenant_deny", "b")][..],
+            &[("tenant_format", "integer"), ("tenant_deny", "07")],
+            &[("login_roles", "app.user")],
+        ] {
+            assert!(config(pairs).is_err(), "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_would_break_the_guarantee_cannot_be_context_variables() {
+        for name in ["role", "search_path", "pgvpd.context", "app.x y", "app..x", "App.X", "a.b,a.b", ""] {
+            assert!(config(&[("context_variables", name)]).is_err(), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What the proxy is told to do: raw [`Settings`] from any source, and the checked [`Config`] made from them.
+
+mod check;
+mod file;
+mod options;
+mod settings;
+mod values;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use options::{OPTIONS, OptionSpec, Topic};
+pub use settings::{ConfigError, Origin, Problem, Settings};
+
+use crate::tenant::{BypassRules, IdentityRules, TenantPolicy};
+
+/// A configuration that has passed every check. Options and defaults are those of `docs/configuration.md`.
+///
+/// ```
+/// use pgvpd_core::{Config, Settings};
+///
+/// let mut settings = Settings::new();
+/// settings.set("upstream_port", "5433")?;
+/// let config = Config::from_settings(settings)?;
+/// assert_eq!(config.upstream.port, 5433);
+/// # Ok::<(), pgvpd_core::ConfigError>(())
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where clients connect.
+    pub listen: Listen,
+    /// The PostgreSQL server.
+    pub upstream: UpstreamAddress,
+    /// How a user name becomes a role and context values.
+    pub identity: IdentityRules,
+    /// User names that are passed through without a tenant, and from where.
+    pub bypass: BypassRules,
+    /// Which tenants may log in.
+    pub policy: TenantPolicy,
+    /// Role to switch to after the login; the login role when `None`.
+    pub set_role: Option<String>,
+    /// Also send the context variables in the upstream StartupMessage.
+    pub context_in_startup: bool,
+    /// Let remote clients log in where the server asks for no proof.
+    pub allow_trust: bool,
+    /// Let passwords cross a network in the clear.
+    pub allow_cleartext: bool,
+    /// Sessions at one time.
+    pub max_client_connections: usize,
+    /// For startup, authentication and injection together.
+    pub handshake_timeout: Duration,
+    /// How long sessions may go on after the proxy was told to stop.
+    pub shutdown_timeout: Duration,
+    /// Filter for the log, for programs that write one; the library does not.
+    pub log_level: String,
+    /// Form of the log, for programs that write one.
+    pub log_format: LogFormat,
+    settings: Settings,
+}
+
+/// Where clients connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// Host name or address to bind.
+    pub host: String,
+    /// TCP port; 0 takes a free one.
+    pub port: u16,
+    /// Directory for `.s.PGSQL.<port>`, when clients may also use a Unix socket.
+    pub unix_dir: Option<PathBuf>,
+}
+
+/// The PostgreSQL server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamAddress {
+    /// Host name, address, or the absolute path of a Unix socket directory.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where a client connects from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ClientAddress {
+    /// Over TCP.
+    Ip(IpAddr),
+    /// Over a Unix socket.
+    Unix,
+}
+
+impl ClientAddress {
+    /// True for loopback and Unix sockets: nothing between the two ends can listen in.
+    pub fn is_local(self) -> bool {
+        match self {
+            Self::Ip(address) => address.to_canonical().is_loopback(),
+            Self::Unix => true,
+        }
+    }
+}
+
+impl std::fmt::Display for ClientAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+impl Config {
+    /// Checks the settings; options that are not set have their defaults.
+    ///
+    /// # Errors
+    /// [`ConfigError`] lists every problem at once, each with where the value came from and what would be valid.
+    pub fn from_settings(settings: Settings) -> Result<Self, ConfigError> {
+        check::check(settings)
+    }
+
+    /// Reads and checks a configuration file (`key = value` lines).
+    ///
+    /// # Errors
+    /// [`ConfigError`], also where the file cannot be read.
+    pub fn from_file(path: impl AsRef<std::path::Path>) -> Result<Self, ConfigError> {
+        Self::from_settings(Settings::from_file(path)?)
+    }
+
+    /// Takes the options from the `PGVPD_*` environment variables.
+    ///
+    /// # Errors
+    /// [`ConfigError`] lists every problem at once.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::from_settings(Settings::from_env()?)
+    }
+
+    /// The settings this configuration was made from.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        match check::check(Settings::new()) {
+            Ok(config) => config,
+            Err(error) => unreachable!("the defaults are valid: {error}"),
+        }
+    }
+}
+
+impl TryFrom<Settings> for Config {
+    type Error = ConfigError;
+
+    fn try_from(settings: Settings) -> Result<Self, ConfigError> {
+        Self::from_settings(settings)
+    }
+}

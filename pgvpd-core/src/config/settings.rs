@@ -1,0 +1,313 @@
+//! Raw settings: option names and values as text, each with where it came from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use super::options::{NOT_YET, OPTIONS, OptionSpec};
+
+/// Option values as given, not yet checked. [`Config::from_settings`](super::Config::from_settings) checks them.
+///
+/// Deserializes from a map whose keys are option names and whose values are texts, numbers, booleans or lists;
+/// an unknown key is an error.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Settings {
+    values: BTreeMap<&'static str, Value>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Value {
+    pub(super) text: String,
+    pub(super) origin: Origin,
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origin {
+    /// A line of a configuration file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Line number, from 1.
+        line: usize,
+    },
+    /// An environment variable.
+    Environment(String),
+    /// A command-line flag.
+    Flag(String),
+    /// A call of this library.
+    Code,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, line } => write!(f, "{}, line {line}", path.display()),
+            Self::Environment(name) => write!(f, "environment variable {name}"),
+            Self::Flag(flag) => write!(f, "flag {flag}"),
+            Self::Code => f.write_str("set in code"),
+        }
+    }
+}
+
+/// One thing wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The option or key, where one is to blame.
+    pub option: Option<String>,
+    /// Where the value came from.
+    pub origin: Option<Origin>,
+    /// What is wrong and what would be valid.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(option) = &self.option {
+            write!(f, "{option}: ")?;
+        }
+        f.write_str(&self.message)?;
+        match &self.origin {
+            Some(origin) => write!(f, " ({origin})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Everything that is wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError {
+    /// The problems, at least one.
+    pub problems: Vec<Problem>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("invalid configuration")?;
+        self.problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}
+
+impl From<Problem> for ConfigError {
+    fn from(problem: Problem) -> Self {
+        Self { problems: vec![problem] }
+    }
+}
+
+impl Settings {
+    /// No option set: all defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets an option, replacing an earlier value.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a name that is no option, with the nearest that is.
+    pub fn set(&mut self, name: &str, value: impl fmt::Display) -> Result<(), ConfigError> {
+        self.set_from(name, value.to_string(), Origin::Code).map_err(ConfigError::from)
+    }
+
+    /// Sets an option and records where the value came from, for messages.
+    ///
+    /// # Errors
+    /// A [`Problem`] for a name that is no option, with the nearest that is.
+    pub fn set_from(&mut self, name: &str, text: String, origin: Origin) -> Result<(), Problem> {
+        match OptionSpec::named(name) {
+            Some(spec) => {
+                self.values.insert(spec.name, Value { text, origin });
+                Ok(())
+            }
+            None => Err(Problem { option: Some(name.into()), origin: Some(origin), message: unknown(name) }),
+        }
+    }
+
+    /// The text of an option, if it is set.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(|value| value.text.as_str())
+    }
+
+    pub(super) fn entry(&self, name: &str) -> Option<&Value> {
+        self.values.get(name)
+    }
+
+    /// Where the value of an option came from, if it is set.
+    pub fn origin(&self, name: &str) -> Option<&Origin> {
+        self.values.get(name).map(|value| &value.origin)
+    }
+
+    /// Takes every option that `over` sets; the others stay.
+    #[must_use]
+    pub fn overlaid_by(mut self, over: Self) -> Self {
+        self.values.extend(over.values);
+        self
+    }
+
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] where it cannot be read, or for every line that is not `key = value` with a known key.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path).map_err(|error| Problem {
+            option: None,
+            origin: None,
+            message: format!("cannot read configuration file {}: {error}", path.display()),
+        })?;
+        super::file::parse(&text, path)
+    }
+
+    /// Takes the options from the `PGVPD_*` environment variables.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for values that are not UTF-8.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        let mut settings = Self::new();
+        let mut problems = Vec::new();
+        for option in OPTIONS {
+            let origin = Origin::Environment(option.env.into());
+            match std::env::var(option.env) {
+                Ok(text) => problems.extend(settings.set_from(option.name, text, origin).err()),
+                Err(std::env::VarError::NotPresent) => {}
+                Err(std::env::VarError::NotUnicode(_)) => problems.push(Problem {
+                    option: Some(option.name.into()),
+                    origin: Some(origin),
+                    message: "the value is not valid UTF-8".into(),
+                }),
+            }
+        }
+        if problems.is_empty() { Ok(settings) } else { Err(ConfigError { problems }) }
+    }
+}
+
+/// Says what an unknown key might have meant.
+fn unknown(name: &str) -> String {
+    if NOT_YET.contains(&name) {
+        return "this release does not have this option yet; remove it".into();
+    }
+    let key = name.to_lowercase().replace('-', "_");
+    let nearest = OPTIONS
+        .iter()
+        .map(|option| (strsim::damerau_levenshtein(&key, option.name), option.name))
+        .min()
+        .filter(|(distance, option)| *distance <= 1 + option.len() / 4);
+    match nearest {
+        Some((_, option)) => format!("unknown option; did you mean {option}?"),
+        None => "unknown option; `pgvpd --help` lists them all".into(),
+    }
+}
+
+impl<'de> Deserialize<'de> for Settings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Options;
+
+        impl<'de> Visitor<'de> for Options {
+            type Value = Settings;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of option names and values")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Settings, A::Error> {
+                let mut settings = Settings::new();
+                while let Some((name, Scalar(text))) = map.next_entry::<String, Scalar>()? {
+                    if settings.values.contains_key(name.as_str()) {
+                        return Err(de::Error::custom(format_args!("{name}: set twice")));
+                    }
+                    settings.set_from(&name, text, Origin::Code).map_err(de::Error::custom)?;
+                }
+                Ok(settings)
+            }
+        }
+
+        deserializer.deserialize_map(Options)
+    }
+}
+
+/// A value as text, from whatever type another language has for it.
+struct Scalar(String);
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyScalar;
+
+        impl<'de> Visitor<'de> for AnyScalar {
+            type Value = Scalar;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, a number, a boolean or a list of them")
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Scalar, E> {
+                Ok(Scalar(value.into()))
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_string()))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_string()))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_string()))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_string()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Scalar, A::Error> {
+                let mut items = Vec::new();
+                while let Some(Scalar(item)) = seq.next_element()? {
+                    items.push(item);
+                }
+                Ok(Scalar(items.join(",")))
+            }
+        }
+
+        deserializer.deserialize_any(AnyScalar)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_sources_win_option_by_option() {
+        let mut file = Settings::new();
+        file.set("port", 1).expect("known");
+        file.set("listen_host", "::1").expect("known");
+        let mut flags = Settings::new();
+        flags.set("port", 2).expect("known");
+        let merged = file.overlaid_by(flags);
+        assert_eq!((merged.value("port"), merged.value("listen_host")), (Some("2"), Some("::1")));
+    }
+
+    #[test]
+    fn a_misspelt_name_is_refused_with_the_nearest_one() {
+        let error = Settings::new().set("tenant_dney", "acme").expect_err("misspelt");
+        assert!(error.to_string().contains("did you mean tenant_deny?"), "{error}");
+        let error = Settings::new().set("admin_port", 1).expect_err("not there yet");
+        assert!(error.to_string().contains("does not have this option yet"), "{error}");
+    }
+
+    #[test]
+    fn other_languages_values_become_the_same_text() {
+        let settings: Settings = serde_json::from_str(
+            r#"{"port": 0, "allow_trust": true, "tenant_deny": ["a", "b"], "handshake_timeout": 0.5}"#,
+        )
+        .expect("valid");
+        assert_eq!(settings.value("port"), Some("0"));
+        assert_eq!(settings.value("allow_trust"), Some("true"));
+        assert_eq!(settings.value("tenant_deny"), Some("a,b"));
+        assert_eq!(settings.value("handshake_timeout"), Some("0.5"));
+        assert!(serde_json::from_str::<Settings>(r#"{"prot": 1}"#).is_err());
+        assert!(serde_json::from_str::<Settings>(r#"{"port": null}"#).is_err());
+    }
+}

@@ -1,0 +1,166 @@
+//! From an option's text to a typed value; each error says what would be valid.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::LogFormat;
+use crate::tenant::{BypassSource, TenantFormat, VariableName};
+
+pub(super) type Checked<T> = Result<T, String>;
+
+pub(super) fn port(text: &str) -> Checked<u16> {
+    text.parse().map_err(|_| format!("{text:?} is not a port; give a number from 0 to 65535"))
+}
+
+pub(super) fn upstream_port(text: &str) -> Checked<u16> {
+    match text.parse() {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(format!("{text:?} is not a port; give a number from 1 to 65535")),
+    }
+}
+
+pub(super) fn boolean(text: &str) -> Checked<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "on" | "yes" | "1" => Ok(true),
+        "false" | "off" | "no" | "0" => Ok(false),
+        _ => Err(format!("{text:?} is neither true nor false")),
+    }
+}
+
+pub(super) fn count(text: &str) -> Checked<usize> {
+    match text.parse() {
+        Ok(count) if (1..=10_000_000).contains(&count) => Ok(count),
+        _ => Err(format!("{text:?} is not a number from 1 to 10000000")),
+    }
+}
+
+/// A time that something waits: never zero, since every wait has an end and a useful one.
+pub(super) fn seconds(text: &str) -> Checked<Duration> {
+    match seconds_or_zero(text) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err(format!("{text:?} is not a time; give seconds from 0.001 to 86400")),
+    }
+}
+
+pub(super) fn seconds_or_zero(text: &str) -> Checked<Duration> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| (0.0..=86_400.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| format!("{text:?} is not a time; give seconds from 0 to 86400"))
+}
+
+/// A host name or address; for the listener it is never a path.
+pub(super) fn listen_host(text: &str) -> Checked<String> {
+    match text {
+        "*" => Err("\"*\" is not an address; 0.0.0.0 listens on all IPv4 addresses, :: on all".into()),
+        _ if text.is_empty() || text.contains(['/', ' ', ',']) => {
+            Err(format!("{text:?} is not an address or host name; for a Unix socket use listen_unix_dir"))
+        }
+        _ => Ok(text.into()),
+    }
+}
+
+pub(super) fn upstream_host(text: &str) -> Checked<String> {
+    let is_path = text.starts_with('/');
+    if text.is_empty() || (!is_path && text.contains(['/', ' ', ','])) {
+        return Err(format!("{text:?} is not a host name, an address, or the absolute path of a socket directory"));
+    }
+    Ok(text.into())
+}
+
+/// `off`, or a directory that exists.
+pub(super) fn unix_dir(text: &str) -> Checked<Option<PathBuf>> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let path = PathBuf::from(text);
+    if !path.is_absolute() || !path.is_dir() {
+        return Err(format!("{text:?} is not an existing directory; give its absolute path, or off"));
+    }
+    Ok(Some(path))
+}
+
+pub(super) fn separator(text: &str) -> Checked<String> {
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return Err(format!("{text:?} cannot separate; give at least one printable character"));
+    }
+    Ok(text.into())
+}
+
+pub(super) fn variables(text: &str) -> Checked<Vec<VariableName>> {
+    let names = list(text)?.into_iter().map(|name| VariableName::new(&name)).collect::<Result<Vec<_>, _>>()?;
+    match names.len() {
+        0 => Err("name at least one variable, such as app.current_tenant_id".into()),
+        1..=32 if names.iter().collect::<BTreeSet<_>>().len() < names.len() => {
+            Err(format!("{text:?} names a variable twice"))
+        }
+        1..=32 => Ok(names),
+        count => Err(format!("{count} variables are too many; 32 are the most")),
+    }
+}
+
+pub(super) fn tenant_format(text: &str) -> Checked<TenantFormat> {
+    match text {
+        "text" => Ok(TenantFormat::Text),
+        "uuid" => Ok(TenantFormat::Uuid),
+        "integer" => Ok(TenantFormat::Integer),
+        _ => Err(format!("{text:?} is not one of text, uuid, integer")),
+    }
+}
+
+pub(super) fn role(text: &str) -> Checked<String> {
+    match text {
+        "" | "none" => Err(format!("{text:?} is not a role name")),
+        _ if text.contains('\0') => Err(format!("{text:?} is not a role name")),
+        _ => Ok(text.into()),
+    }
+}
+
+/// A comma-separated list; blanks around items do not count. An empty text is an empty list.
+pub(super) fn list(text: &str) -> Checked<Vec<String>> {
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let items: Vec<String> = text.split(',').map(|item| item.trim().to_owned()).collect();
+    if items.iter().any(String::is_empty) {
+        return Err(format!("{text:?} has an empty item"));
+    }
+    Ok(items)
+}
+
+/// A list that would shut everybody out if it were empty, and is then more likely a mistake.
+pub(super) fn names(text: &str) -> Checked<BTreeSet<String>> {
+    let names: BTreeSet<String> = list(text)?.into_iter().collect();
+    if names.is_empty() { Err("the list is empty; remove the option or name at least one".into()) } else { Ok(names) }
+}
+
+pub(super) fn bypass_from(text: &str) -> Checked<Vec<BypassSource>> {
+    list(text)?.iter().map(|item| item.parse()).collect()
+}
+
+pub(super) fn log_level(text: &str) -> Checked<String> {
+    // A filter takes a bare word for the name of a module, so that a misspelt level would silence the log.
+    let is_level = |word: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&word);
+    let part_is_valid = |part: &str| part.contains(['=', '[']) || is_level(&part.trim().to_ascii_lowercase());
+    if text.split(',').all(part_is_valid) {
+        Ok(text.into())
+    } else {
+        Err(format!("{text:?} is not one of debug, info, warn, error, nor a filter such as pgvpd_core=debug"))
+    }
+}
+
+pub(super) fn log_format(text: &str) -> Checked<LogFormat> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(format!("{text:?} is not one of text, json")),
+    }
+}
+
+/// An option of which this release has one choice.
+pub(super) fn only(text: &str, valid: &str, coming: &[&str]) -> Checked<()> {
+    match text {
+        _ if text == valid => Ok(()),
+        _ if coming.contains(&text) => Err(format!("{text:?} is not in this release yet; use {valid}")),
+        _ => Err(format!("{text:?} is not one of {valid}")),
+    }
+}

@@ -1,0 +1,138 @@
+//! What a client reads when its login fails: the one place where errors become SQLSTATE, message and hint.
+//!
+//! What a client may read is what this file writes: it names what the client sent, never a secret, and never where
+//! the upstream is.
+
+use crate::session::LoginError;
+use crate::tenant::{IdentityError, ParameterError, PolicyError};
+use crate::wire::{ErrorResponse, SqlState, WireError};
+
+/// An error for the client, in the form that PostgreSQL gives errors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) code: SqlState,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Refusal {
+    pub(crate) fn new(code: SqlState, message: impl std::fmt::Display) -> Self {
+        Self { code, message: format!("pgvpd: {message}"), hint: None }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Appends the ErrorResponse to `out`.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        ErrorResponse { code: self.code, message: &self.message, hint: self.hint.as_deref() }.encode(out);
+    }
+
+    /// `handshake_timeout` has passed.
+    pub(crate) fn handshake_timeout() -> Self {
+        Self::new(SqlState::QUERY_CANCELED, "the login took longer than handshake_timeout")
+    }
+
+    /// The proxy is told to stop.
+    pub(crate) fn shutting_down() -> Self {
+        Self::new(SqlState::ADMIN_SHUTDOWN, "the proxy is shutting down")
+    }
+
+    /// `max_client_connections` is reached.
+    pub(crate) fn too_many_clients(limit: usize) -> Self {
+        Self::new(SqlState::TOO_MANY_CONNECTIONS, format_args!("too many client connections ({limit})"))
+            .hint("Close idle connections, or raise max_client_connections.")
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.code, self.message)
+    }
+}
+
+impl From<WireError> for Refusal {
+    fn from(error: WireError) -> Self {
+        match &error {
+            WireError::TlsClientHello => Self::new(SqlState::PROTOCOL_VIOLATION, &error)
+                .hint("This port does not speak TLS. Use sslmode=disable or sslmode=prefer."),
+            WireError::HttpRequest => {
+                Self::new(SqlState::PROTOCOL_VIOLATION, &error).hint("This port speaks the PostgreSQL protocol.")
+            }
+            WireError::ProtocolVersion { .. } => Self::new(SqlState::FEATURE_NOT_SUPPORTED, &error),
+            _ => Self::new(SqlState::PROTOCOL_VIOLATION, &error),
+        }
+    }
+}
+
+impl From<IdentityError> for Refusal {
+    fn from(error: IdentityError) -> Self {
+        let refusal = Self::new(SqlState::INVALID_AUTHORIZATION, &error);
+        match &error {
+            IdentityError::NoTenant { user, separator } => {
+                refusal.hint(format!("Log in as \"{user}{separator}<tenant>\"."))
+            }
+            IdentityError::EmptyRole(_) | IdentityError::EmptyTenant(_) => {
+                refusal.hint("Log in as \"<role>.<tenant>\".")
+            }
+            IdentityError::ValueCount { value_separator, .. } => {
+                refusal.hint(format!("Values are separated by \"{value_separator}\"."))
+            }
+            IdentityError::Format { .. } => refusal.hint("tenant_format accepts only the canonical spelling."),
+            IdentityError::Role(_) => refusal.hint("login_roles lists the roles that tenants may use."),
+        }
+    }
+}
+
+impl From<PolicyError> for Refusal {
+    fn from(error: PolicyError) -> Self {
+        let refusal = Self::new(SqlState::INVALID_AUTHORIZATION, &error);
+        match error {
+            PolicyError::Tenant(_) => refusal,
+            PolicyError::BypassAddress(_) => refusal.hint("bypass_from lists the networks it may connect from."),
+        }
+    }
+}
+
+impl From<ParameterError> for Refusal {
+    fn from(error: ParameterError) -> Self {
+        match &error {
+            ParameterError::Forbidden(_) => Self::new(SqlState::INSUFFICIENT_PRIVILEGE, &error)
+                .hint("The proxy sets the tenant's context from the user name; remove the parameter."),
+            ParameterError::Options(_) => Self::new(SqlState::INSUFFICIENT_PRIVILEGE, &error),
+            ParameterError::Replication => Self::new(SqlState::FEATURE_NOT_SUPPORTED, &error)
+                .hint("Replicate as a user listed in superuser_bypass."),
+        }
+    }
+}
+
+impl From<&LoginError> for Refusal {
+    fn from(error: &LoginError) -> Self {
+        match error {
+            LoginError::Connect(_) | LoginError::UpstreamClosed | LoginError::UpstreamProtocol(_) => {
+                Self::new(SqlState::CONNECTION_FAILURE, error)
+            }
+            LoginError::ClientProtocol(wire) => wire.clone().into(),
+            LoginError::HeldBack | LoginError::UnexpectedReply(_) => Self::new(SqlState::PROTOCOL_VIOLATION, error),
+            LoginError::StartupTooLong => Self::new(SqlState::PROTOCOL_VIOLATION, error)
+                .hint("The startup packet grows by the tenant's context; PostgreSQL's limit is 10,000 bytes."),
+            LoginError::Trust => Self::new(SqlState::INVALID_AUTHORIZATION, error).hint(
+                "Ask for scram-sha-256 in pg_hba.conf for the proxy's address, or set allow_trust = true if that is meant.",
+            ),
+            LoginError::Superuser => Self::new(SqlState::INVALID_AUTHORIZATION, error)
+                .hint("Row-level security does not apply to superusers; log in as a role without SUPERUSER."),
+            LoginError::Cleartext => Self::new(SqlState::INVALID_AUTHORIZATION, error).hint(
+                "Use scram-sha-256 in pg_hba.conf, or TLS, or a Unix socket; allow_cleartext = true permits it anyway.",
+            ),
+            LoginError::Method(_) => Self::new(SqlState::FEATURE_NOT_SUPPORTED, error)
+                .hint("Use scram-sha-256 in pg_hba.conf for the proxy's address."),
+            LoginError::StartupParameterRefused { .. } => Self::new(SqlState::PROTOCOL_VIOLATION, error)
+                .hint("If the upstream is a connection pooler, set context_in_startup = false."),
+            LoginError::Encoding(_) => Self::new(SqlState::FEATURE_NOT_SUPPORTED, error)
+                .hint("Use a UTF8 database, ASCII tenant names, or context_in_startup = false."),
+            LoginError::NotConfirmed => Self::new(SqlState::CONNECTION_FAILURE, error),
+        }
+    }
+}

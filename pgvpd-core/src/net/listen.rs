@@ -1,0 +1,145 @@
+//! Binding the listeners and accepting from them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use tokio::net::{TcpListener, TcpSocket, UnixListener, lookup_host};
+
+use super::Socket;
+use crate::config::{ClientAddress, Listen};
+
+/// Connections that the kernel may hold until they are accepted; it caps this at `net.core.somaxconn`.
+const BACKLOG: u32 = 4096;
+
+/// Why a listener could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The host name has no address.
+    #[error("cannot resolve listen_host {host:?}: {cause}; give an address such as 127.0.0.1")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        cause: io::Error,
+    },
+    /// The address is taken or not ours.
+    #[error("cannot listen on {address}: {cause}; change port or listen_host, or stop what uses it")]
+    Tcp {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The socket file cannot be made.
+    #[error("cannot listen on Unix socket {}: {cause}; check listen_unix_dir and its permissions", path.display())]
+    Unix {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+}
+
+/// An open listener.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix { listener: UnixListener, _file: SocketFile },
+}
+
+/// A client that has connected.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) socket: Socket,
+    pub(crate) address: ClientAddress,
+}
+
+/// Opens a listener for each address of the host, then the Unix socket. The TCP address comes first, with the port
+/// that was chosen where 0 was asked for.
+pub(crate) async fn bind(listen: &Listen) -> Result<(SocketAddr, Vec<Listener>), BindError> {
+    let resolve = |cause| BindError::Resolve { host: listen.host.clone(), cause };
+    let mut addresses: Vec<SocketAddr> =
+        lookup_host((listen.host.as_str(), listen.port)).await.map_err(resolve)?.collect();
+    addresses.sort_by_key(|address| address.is_ipv6());
+    addresses.dedup();
+
+    let mut listeners = Vec::new();
+    let mut first: Option<SocketAddr> = None;
+    for mut address in addresses {
+        if let Some(first) = first {
+            address.set_port(first.port());
+        }
+        let listener = bind_tcp(address).map_err(|cause| BindError::Tcp { address, cause })?;
+        first.get_or_insert(listener.local_addr().map_err(|cause| BindError::Tcp { address, cause })?);
+        listeners.push(Listener::Tcp(listener));
+    }
+    let first = first.ok_or_else(|| resolve(io::ErrorKind::NotFound.into()))?;
+    if let Some(directory) = &listen.unix_dir {
+        let path = directory.join(format!(".s.PGSQL.{}", first.port()));
+        let (listener, file) = bind_unix(&path).map_err(|cause| BindError::Unix { path, cause })?;
+        listeners.push(Listener::Unix { listener, _file: file });
+    }
+    Ok((first, listeners))
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// A socket file left by a process that died is replaced; one that somebody answers on is not.
+fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        match std::os::unix::net::UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+            _ => return Err(io::ErrorKind::AddrInUse.into()),
+        }
+    }
+    let listener = UnixListener::bind(path)?;
+    let file = SocketFile::new(path)?;
+    // PostgreSQL's own default, unix_socket_permissions = 0777: the login decides, not the file.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
+    Ok((listener, file))
+}
+
+/// Removes the socket file when dropped, unless another process has put its own there since.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.into(), inode: std::fs::symlink_metadata(path)?.ino() })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Listener {
+    /// The next client. Safe to cancel.
+    pub(crate) async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok(Accepted { socket: Socket::tcp(stream)?, address: ClientAddress::Ip(peer.ip()) })
+            }
+            Self::Unix { listener, .. } => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Accepted { socket: Socket::Unix(stream), address: ClientAddress::Unix })
+            }
+        }
+    }
+}

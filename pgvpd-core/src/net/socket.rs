@@ -1,0 +1,90 @@
+//! A connected stream, TCP or Unix, and dialling one.
+
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::config::UpstreamAddress;
+
+/// A dead peer is noticed within about two minutes, which also keeps NAT and firewall state alive.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
+
+/// A connected stream.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    /// Wraps a TCP stream with the options that both sides of the proxy have: no delay, keepalive.
+    pub(crate) fn tcp(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE)?;
+        Ok(Self::Tcp(stream))
+    }
+
+    /// True if nothing between the two ends can listen in: a Unix socket, or a loopback peer.
+    pub(crate) fn is_local(&self) -> bool {
+        match self {
+            Self::Unix(_) => true,
+            Self::Tcp(stream) => stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback()),
+        }
+    }
+}
+
+/// Why the upstream could not be reached. The address is for the log; a client reads only the cause.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", cause.kind())]
+pub(crate) struct ConnectError {
+    pub(crate) target: String,
+    pub(crate) cause: io::Error,
+}
+
+/// Connects to the upstream; of several addresses of a name, the first that answers. The caller sets the deadline.
+pub(crate) async fn connect(upstream: &UpstreamAddress) -> Result<Socket, ConnectError> {
+    let UpstreamAddress { host, port } = upstream;
+    if host.starts_with('/') {
+        let path = Path::new(host).join(format!(".s.PGSQL.{port}"));
+        let connected = UnixStream::connect(&path).await;
+        return connected.map(Socket::Unix).map_err(|cause| ConnectError { target: path.display().to_string(), cause });
+    }
+    let connected = TcpStream::connect((host.as_str(), *port)).await.and_then(Socket::tcp);
+    connected.map_err(|cause| ConnectError { target: format!("{host}:{port}"), cause })
+}
+
+macro_rules! either {
+    ($self:expr, $stream:ident => $call:expr) => {
+        match $self.get_mut() {
+            Socket::Tcp($stream) => $call,
+            Socket::Unix($stream) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => Pin::new(stream).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        either!(self, stream => Pin::new(stream).poll_write(cx, buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}

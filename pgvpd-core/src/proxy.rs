@@ -1,0 +1,213 @@
+//! A running proxy: accepting, reloading, stopping.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tracing::{debug, info, warn};
+
+use crate::builder::ProxyBuilder;
+use crate::config::Config;
+use crate::net::{Listener, bind};
+use crate::session;
+use crate::shared::{Shared, Stats};
+use crate::{BindError, ConfigError};
+
+/// How long accepting pauses when the process or the system is out of file descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Characters that a URL's user name and path may hold as they are (RFC 3986, section 2.3).
+const URL_ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Where a proxy begins: [`Proxy::builder`].
+#[derive(Debug)]
+pub struct Proxy;
+
+impl Proxy {
+    /// Starts to describe a proxy.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), pgvpd_core::StartError> {
+    /// use pgvpd_core::Proxy;
+    ///
+    /// let proxy = Proxy::builder().upstream_host("127.0.0.1").port(0).start().await?;
+    /// println!("{}", proxy.url("acme", "mydb"));
+    /// proxy.shutdown(std::time::Duration::from_secs(5)).await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder() -> ProxyBuilder {
+        ProxyBuilder::default()
+    }
+}
+
+/// Why a proxy did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The settings are not valid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A listener could not be opened.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+}
+
+/// A running proxy. Dropping the handle stops it at once; [`ProxyHandle::shutdown`] lets sessions finish.
+#[derive(Debug)]
+pub struct ProxyHandle {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+}
+
+/// What a reload could not change in a running proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Options whose new value needs a restart; the old one stays in force.
+    pub needs_restart: Vec<&'static str>,
+}
+
+pub(crate) async fn start(config: Config) -> Result<ProxyHandle, StartError> {
+    let (address, listeners) = bind(&config.listen).await?;
+    let shared = Arc::new(Shared::new(config));
+    for listener in listeners {
+        shared.tasks.spawn(accept(listener, Arc::clone(&shared)));
+    }
+    Ok(ProxyHandle { shared, address })
+}
+
+/// Accepts until the proxy drains. The listener is closed, and a socket file removed, when it returns.
+async fn accept(listener: Listener, shared: Arc<Shared>) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shared.draining.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok(client) => {
+                shared.counters.count_connection();
+                shared.tasks.spawn(session::serve(client, Arc::clone(&shared)));
+            }
+            Err(error) if out_of_resources(&error) => {
+                warn!(%error, sessions = shared.sessions.taken(), "cannot accept clients for a moment; raise the limit of open files");
+                tokio::select! {
+                    () = shared.draining.cancelled() => return,
+                    () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                }
+            }
+            // The client was gone before it was accepted.
+            Err(error) => debug!(%error, "accept"),
+        }
+    }
+}
+
+fn out_of_resources(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+}
+
+impl ProxyHandle {
+    /// The address that clients connect to, with the port that was taken where 0 was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A connection URL for a tenant: `postgresql://<role>.<tenant>@<host>:<port>/<database>`. The role is the first of
+    /// `login_roles`, or `app_user`. Where there are several context variables, `tenant` holds all values, separated.
+    /// The password is the application's to add.
+    pub fn url(&self, tenant: &str, database: &str) -> String {
+        let config = self.shared.config.load();
+        let rules = &config.identity;
+        let role = rules.login_roles.iter().flatten().next().map_or("app_user", String::as_str);
+        let host = match self.address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        let encode = |text: &str| utf8_percent_encode(text, URL_ENCODED).to_string();
+        let user = encode(&format!("{role}{}{tenant}", rules.separator));
+        format!("postgresql://{user}@{}/{}", SocketAddr::new(host, self.address.port()), encode(database))
+    }
+
+    /// What the proxy has done and does.
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    /// Replaces the configuration for new sessions, in whole. Sessions keep the one they started with. Options of the
+    /// listener stay as they are and are named in the result.
+    pub fn reload(&self, mut config: Config) -> Reloaded {
+        let current = self.shared.config.load();
+        let mut needs_restart = Vec::new();
+        for (option, differs) in [
+            ("listen_host", config.listen.host != current.listen.host),
+            ("port", config.listen.port != current.listen.port),
+            ("listen_unix_dir", config.listen.unix_dir != current.listen.unix_dir),
+        ] {
+            if differs {
+                needs_restart.push(option);
+            }
+        }
+        config.listen = current.listen.clone();
+        self.shared.config.store(Arc::new(config));
+        info!(?needs_restart, "configuration reloaded");
+        Reloaded { needs_restart }
+    }
+
+    /// Stops: no client is accepted any more, sessions may go on for `timeout`, then they are closed. Gives the number
+    /// of sessions that had to be closed.
+    pub async fn shutdown(&self, timeout: Duration) -> usize {
+        self.shared.draining.cancel();
+        self.shared.tasks.close();
+        if tokio::time::timeout(timeout, self.shared.tasks.wait()).await.is_ok() {
+            return 0;
+        }
+        let open = self.shared.sessions.taken();
+        self.shared.abort.cancel();
+        self.shared.tasks.wait().await;
+        open
+    }
+
+    /// Resolves when the proxy has stopped and every session is closed.
+    pub async fn closed(&self) {
+        self.shared.tasks.wait().await;
+    }
+}
+
+impl Drop for ProxyHandle {
+    fn drop(&mut self) {
+        self.shared.draining.cancel();
+        self.shared.abort.cancel();
+        self.shared.tasks.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_url_encodes_what_a_tenant_may_hold_and_names_a_reachable_host() -> Result<(), StartError> {
+        let proxy = Proxy::builder().listen_host("0.0.0.0").port(0).start().await?;
+        let port = proxy.local_addr().port();
+        let url = proxy.url("a@b:c/ü", "my db");
+        assert_eq!(url, format!("postgresql://app_user.a%40b%3Ac%2F%C3%BC@127.0.0.1:{port}/my%20db"));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_reload_names_what_needs_a_restart_and_keeps_it() -> Result<(), StartError> {
+        let proxy = Proxy::builder().port(0).start().await?;
+        let mut settings = crate::Settings::new();
+        settings.set("port", 1)?;
+        settings.set("login_roles", "web")?;
+        let reloaded = proxy.reload(Config::from_settings(settings)?);
+        assert_eq!(reloaded.needs_restart, ["port"]);
+        assert!(proxy.url("acme", "d").contains("web.acme@"));
+        Ok(())
+    }
+}

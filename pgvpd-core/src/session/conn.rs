@@ -1,0 +1,95 @@
+//! A stream with what was received and not used, and what is to be sent.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::BufMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::buffer::Buffer;
+use crate::wire::{Parsed, WireError, frame};
+
+/// Bytes asked of the stream at once.
+const READ_SIZE: usize = 2048;
+
+/// How long and how much a closing connection reads on, so that the peer gets what was sent: closing a socket that
+/// holds unread bytes resets it, and a reset throws away what is still on its way (RFC 1122, section 4.2.2.13).
+const LINGER_TIME: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 1 << 20;
+
+/// One side of a session. Dropping it closes the stream.
+pub(super) struct Conn<S> {
+    stream: S,
+    inbox: Buffer,
+    outbox: Buffer,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self { stream, inbox: Buffer::default(), outbox: Buffer::default() }
+    }
+
+    /// Bytes received and not used.
+    pub(super) fn received(&self) -> &[u8] {
+        self.inbox.bytes()
+    }
+
+    /// Drops `n` received bytes.
+    pub(super) fn consume(&mut self, n: usize) {
+        self.inbox.take(n);
+    }
+
+    /// The size of the whole message at the front of what was received, if it is there.
+    pub(super) fn whole_message(&self, max: usize) -> Result<Option<usize>, WireError> {
+        Ok(match frame(self.received(), max)? {
+            Parsed::Complete(_, size) => Some(size),
+            Parsed::Incomplete => None,
+        })
+    }
+
+    /// Reads once; 0 at the end of the stream. Safe to cancel.
+    pub(super) async fn fill(&mut self) -> io::Result<usize> {
+        let spare = self.inbox.spare(READ_SIZE);
+        self.stream.read_buf(&mut spare.limit(READ_SIZE)).await
+    }
+
+    /// Adds bytes to what is to be sent.
+    pub(super) fn queue(&mut self, bytes: &[u8]) {
+        self.outbox.extend(bytes);
+    }
+
+    /// Sends what is queued. Safe to cancel: what was sent is not sent again.
+    pub(super) async fn flush(&mut self) -> io::Result<()> {
+        while !self.outbox.is_empty() {
+            match self.stream.write(self.outbox.bytes()).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                n => self.outbox.take(n),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what is queued, ends the stream, and reads on for a moment so that the peer can read it.
+    pub(super) async fn finish(mut self) {
+        let last_words = async {
+            self.flush().await?;
+            self.stream.shutdown().await?;
+            let mut discarded = 0;
+            while discarded < LINGER_BYTES {
+                self.inbox.take(usize::MAX);
+                match self.fill().await? {
+                    0 => break,
+                    n => discarded += n,
+                }
+            }
+            io::Result::Ok(())
+        };
+        let _ = tokio::time::timeout(LINGER_TIME, last_words).await;
+    }
+
+    /// The stream, what was received and not used, and what was queued and not sent.
+    pub(super) fn into_parts(self) -> (S, Vec<u8>, Vec<u8>) {
+        let (received, queued) = (self.inbox.bytes().to_vec(), self.outbox.bytes().to_vec());
+        (self.stream, received, queued)
+    }
+}

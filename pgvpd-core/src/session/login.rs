@@ -1,0 +1,376 @@
+//! The login of passthrough as a state machine over whole messages: the client's proof is relayed to the server, the
+//! server's answer is checked, the context is set, and only then is ReadyForQuery passed on. No I/O.
+//!
+//! ```text
+//!                AuthenticationOk                ReadyForQuery                 row confirmed, ReadyForQuery
+//! Authenticating ────────────────► Starting ──┬────────────────► Injecting ──────────────────────────────► Ready
+//!   ▲        │ request                        └── bypass user ───────────────────────────────────────────► Ready
+//!   │        ▼
+//!   └─ one client reply
+//!
+//! in every state: ErrorResponse ─► passed on, end.  Anything unexpected ─► refusal, end.
+//! ```
+
+use zeroize::Zeroizing;
+
+use super::login_error::{LoginEnd, LoginError};
+use crate::auth::md5_password;
+use crate::context::{Confirmed, Injection, InjectionError};
+use crate::tenant::Identity;
+use crate::wire::{
+    Authentication, BackendKeyData, CancelKey, DataRow, ErrorFields, Frame, ParameterStatus, ProtocolVersion,
+    TransactionStatus, authentication_cleartext_password, authentication_sasl, negotiate_protocol_version,
+    password_message, tag,
+};
+
+/// The SASL mechanism that is relayed. Others bind to the connection (`-PLUS`) or carry a secret in the clear.
+const SCRAM_SHA_256: &str = "SCRAM-SHA-256";
+
+/// Server encodings under which the bytes of a startup parameter are the characters that the proxy means.
+const UTF8_ENCODINGS: &[&[u8]] = &[b"UTF8", b"SQL_ASCII"];
+
+/// Who logs in.
+pub(super) enum Who {
+    /// A tenant, with what is to be set.
+    Tenant {
+        identity: Identity,
+        injection: Injection,
+        /// The context also went as startup parameters.
+        context_in_startup: bool,
+    },
+    /// A user of `superuser_bypass`.
+    Bypass,
+}
+
+/// What the rules about proofs and passwords need to know of the two legs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Legs {
+    /// The client is on loopback or a Unix socket.
+    pub(super) client_is_local: bool,
+    /// So is the server.
+    pub(super) upstream_is_local: bool,
+    pub(super) allow_trust: bool,
+    pub(super) allow_cleartext: bool,
+}
+
+/// What the client asked of the protocol beyond 3.0.
+pub(super) struct Negotiation {
+    /// The version it asked for.
+    pub(super) version: ProtocolVersion,
+    /// The `_pq_.` options that it asked for.
+    pub(super) unknown_options: Vec<String>,
+}
+
+impl Negotiation {
+    fn must_be_answered(&self) -> bool {
+        self.version > ProtocolVersion::LATEST || !self.unknown_options.is_empty()
+    }
+}
+
+/// Proof that a session may be relayed: its context is confirmed, or its user needs none.
+#[derive(Debug)]
+pub(super) enum Permit {
+    Context(Confirmed),
+    Bypass,
+}
+
+/// A finished login.
+#[derive(Debug)]
+pub(super) struct LoggedIn {
+    pub(super) permit: Permit,
+    /// What a CancelRequest must carry; poolers may not give one.
+    pub(super) cancel_key: Option<CancelKey>,
+}
+
+/// What the one reply that the server waits for is to be.
+#[derive(Debug, Clone, Copy)]
+enum Reply {
+    /// Passed on as it is.
+    Relay,
+    /// A password, hashed here for an MD5 request with this salt.
+    HashMd5 { salt: [u8; 4] },
+}
+
+/// Which answer to the injection comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Parse,
+    Bind,
+    Row,
+    Complete,
+    Ready,
+}
+
+#[derive(Debug)]
+enum State {
+    Authenticating,
+    Starting,
+    Injecting { next: Answer, confirmed: Option<Confirmed> },
+    Ended,
+}
+
+/// The state machine. Bytes for either side are appended to `to_client` and `to_upstream`.
+pub(super) struct Login {
+    who: Who,
+    legs: Legs,
+    negotiation: Option<Negotiation>,
+    state: State,
+    expected: Option<Reply>,
+    proof_given: bool,
+    cancel_key: Option<CancelKey>,
+    server_encoding_is_utf8: bool,
+    pub(super) to_client: Zeroizing<Vec<u8>>,
+    pub(super) to_upstream: Zeroizing<Vec<u8>>,
+}
+
+impl Login {
+    pub(super) fn new(who: Who, legs: Legs, negotiation: Negotiation) -> Self {
+        Self {
+            who,
+            legs,
+            negotiation: Some(negotiation),
+            state: State::Authenticating,
+            expected: None,
+            proof_given: false,
+            cancel_key: None,
+            server_encoding_is_utf8: false,
+            to_client: Zeroizing::new(Vec::new()),
+            to_upstream: Zeroizing::new(Vec::new()),
+        }
+    }
+
+    /// True while the server waits for the client's reply; every other byte of the client's is held back.
+    pub(super) fn awaits_client(&self) -> bool {
+        self.expected.is_some()
+    }
+
+    /// Takes the client's reply.
+    pub(super) fn on_client(&mut self, message: Frame<'_>) -> Result<(), LoginError> {
+        let Some(reply) = self.expected.take().filter(|_| message.tag == tag::PASSWORD) else {
+            return Err(LoginError::UnexpectedReply(char::from(message.tag)));
+        };
+        match (reply, &self.who) {
+            (Reply::HashMd5 { salt }, Who::Tenant { identity, .. }) => {
+                let password = message.body.split(|&byte| byte == 0).next().unwrap_or_default();
+                let hashed = md5_password(identity.role(), password, salt);
+                password_message(&mut self.to_upstream, hashed.as_bytes());
+            }
+            _ => append(&mut self.to_upstream, message),
+        }
+        self.proof_given = true;
+        Ok(())
+    }
+
+    /// Takes a message of the server's. Gives the finished login at its end.
+    pub(super) fn on_upstream(&mut self, message: Frame<'_>) -> Result<Option<LoggedIn>, LoginEnd> {
+        match message.tag {
+            tag::ERROR_RESPONSE => return Err(self.on_error(message)),
+            tag::NOTICE_RESPONSE => {
+                append(&mut self.to_client, message);
+                return Ok(None);
+            }
+            tag::PARAMETER_STATUS => {
+                self.on_parameter_status(message)?;
+                return Ok(None);
+            }
+            _ => {}
+        }
+        match &self.state {
+            State::Authenticating => self.on_authentication(message).map(|()| None),
+            State::Starting => self.on_starting(message),
+            State::Injecting { .. } => self.on_injecting(message),
+            State::Ended => Err(unexpected(message).into()),
+        }
+    }
+
+    fn on_error(&mut self, message: Frame<'_>) -> LoginEnd {
+        let fields = ErrorFields::new(message.body);
+        let text = fields.message().unwrap_or_default();
+        if let Who::Tenant { identity, context_in_startup: true, .. } = &self.who
+            && text.contains("startup parameter")
+            && let Some((name, _)) = identity.context().find(|(name, _)| text.contains(name.as_str()))
+        {
+            return LoginError::StartupParameterRefused(name.to_string()).into();
+        }
+        self.state = State::Ended;
+        append(&mut self.to_client, message);
+        LoginEnd::PassedOn(format!("{} {text}", fields.code().unwrap_or_default()))
+    }
+
+    fn on_parameter_status(&mut self, message: Frame<'_>) -> Result<(), LoginError> {
+        let status = ParameterStatus::parse(message.body).map_err(LoginError::UpstreamProtocol)?;
+        match status.name {
+            b"is_superuser" if status.value == b"on" && matches!(self.who, Who::Tenant { .. }) => {
+                return Err(LoginError::Superuser);
+            }
+            b"server_encoding" => self.server_encoding_is_utf8 = UTF8_ENCODINGS.contains(&status.value),
+            _ => {}
+        }
+        append(&mut self.to_client, message);
+        Ok(())
+    }
+
+    fn on_authentication(&mut self, message: Frame<'_>) -> Result<(), LoginEnd> {
+        // A server that speaks an older version, or does not know an option, says so before anything else.
+        if message.tag == tag::NEGOTIATE_PROTOCOL_VERSION {
+            let negotiation = self.negotiation.take().ok_or_else(|| unexpected(message))?;
+            let version = message.body.first_chunk().ok_or_else(|| unexpected(message))?;
+            let version = ProtocolVersion::from_bytes(*version).min(ProtocolVersion::LATEST);
+            negotiate_protocol_version(&mut self.to_client, version, &negotiation.unknown_options);
+            return Ok(());
+        }
+        if message.tag != tag::AUTHENTICATION || self.expected.is_some() {
+            return Err(unexpected(message).into());
+        }
+        if let Some(negotiation) = self.negotiation.take().filter(Negotiation::must_be_answered) {
+            let version = negotiation.version.min(ProtocolVersion::LATEST);
+            negotiate_protocol_version(&mut self.to_client, version, &negotiation.unknown_options);
+        }
+        match Authentication::parse(message.body).map_err(LoginError::UpstreamProtocol)? {
+            Authentication::Ok => self.on_authenticated(message)?,
+            Authentication::SaslFinal => append(&mut self.to_client, message),
+            Authentication::SaslContinue => self.relay_request(message),
+            Authentication::CleartextPassword => {
+                self.permit_cleartext(self.legs.upstream_is_local)?;
+                self.relay_request(message);
+            }
+            Authentication::Sasl { mechanisms } => {
+                if !mechanisms.contains(&SCRAM_SHA_256) {
+                    return Err(LoginError::Method(mechanisms.join(", ")).into());
+                }
+                authentication_sasl(&mut self.to_client, &[SCRAM_SHA_256]);
+                self.expected = Some(Reply::Relay);
+            }
+            Authentication::Md5Password { salt } => match self.who {
+                Who::Bypass => self.relay_request(message),
+                // The client would hash the name it typed, and the server hashes the role.
+                Who::Tenant { .. } => {
+                    self.permit_cleartext(true)?;
+                    authentication_cleartext_password(&mut self.to_client);
+                    self.expected = Some(Reply::HashMd5 { salt });
+                }
+            },
+            Authentication::Other(method) => return Err(LoginError::Method(method_name(method)).into()),
+        }
+        Ok(())
+    }
+
+    fn relay_request(&mut self, message: Frame<'_>) {
+        append(&mut self.to_client, message);
+        self.expected = Some(Reply::Relay);
+    }
+
+    /// A password may cross the client's leg, and the server's where it does, only unseen.
+    fn permit_cleartext(&self, upstream_leg_is_safe: bool) -> Result<(), LoginError> {
+        let safe = self.legs.client_is_local && upstream_leg_is_safe;
+        if safe || self.legs.allow_cleartext { Ok(()) } else { Err(LoginError::Cleartext) }
+    }
+
+    fn on_authenticated(&mut self, message: Frame<'_>) -> Result<(), LoginError> {
+        // Without proof, the server has let the proxy in for where the proxy is; a remote client is elsewhere.
+        if !self.proof_given && !self.legs.client_is_local && !self.legs.allow_trust {
+            return Err(LoginError::Trust);
+        }
+        append(&mut self.to_client, message);
+        self.state = State::Starting;
+        Ok(())
+    }
+
+    fn on_starting(&mut self, message: Frame<'_>) -> Result<Option<LoggedIn>, LoginEnd> {
+        match message.tag {
+            tag::BACKEND_KEY_DATA => {
+                let key = BackendKeyData::parse(message.body).map_err(LoginError::UpstreamProtocol)?;
+                self.cancel_key = Some(key);
+                append(&mut self.to_client, message);
+                Ok(None)
+            }
+            tag::READY_FOR_QUERY => {
+                self.require_idle(message)?;
+                match &self.who {
+                    Who::Bypass => Ok(Some(self.finish(Permit::Bypass, message))),
+                    Who::Tenant { identity, injection, context_in_startup } => {
+                        let foreign = identity.context().find(|(_, value)| *context_in_startup && !value.is_ascii());
+                        if let Some((name, _)) = foreign.filter(|_| !self.server_encoding_is_utf8) {
+                            return Err(LoginError::Encoding(name.to_string()).into());
+                        }
+                        injection.request(&mut self.to_upstream);
+                        self.state = State::Injecting { next: Answer::Parse, confirmed: None };
+                        Ok(None)
+                    }
+                }
+            }
+            _ => Err(unexpected(message).into()),
+        }
+    }
+
+    fn on_injecting(&mut self, message: Frame<'_>) -> Result<Option<LoggedIn>, LoginEnd> {
+        let (State::Injecting { next, confirmed }, Who::Tenant { injection, .. }) = (&mut self.state, &self.who) else {
+            return Err(unexpected(message).into());
+        };
+        *next = match (*next, message.tag) {
+            (Answer::Parse, tag::PARSE_COMPLETE) => Answer::Bind,
+            (Answer::Bind, tag::BIND_COMPLETE) => Answer::Row,
+            (Answer::Row, tag::DATA_ROW) => {
+                let row = DataRow::parse(message.body).map_err(LoginError::UpstreamProtocol)?;
+                *confirmed = Some(injection.confirm(&row).map_err(LoginError::from)?);
+                Answer::Complete
+            }
+            (Answer::Complete, tag::COMMAND_COMPLETE) => Answer::Ready,
+            (Answer::Ready, tag::READY_FOR_QUERY) => {
+                let confirmed = confirmed.take().ok_or(LoginError::NotConfirmed)?;
+                self.require_idle(message)?;
+                return Ok(Some(self.finish(Permit::Context(confirmed), message)));
+            }
+            _ => return Err(unexpected(message).into()),
+        };
+        Ok(None)
+    }
+
+    fn require_idle(&self, message: Frame<'_>) -> Result<(), LoginError> {
+        match TransactionStatus::parse(message.body) {
+            Ok(TransactionStatus::Idle) => Ok(()),
+            _ => Err(unexpected(message)),
+        }
+    }
+
+    fn finish(&mut self, permit: Permit, ready: Frame<'_>) -> LoggedIn {
+        append(&mut self.to_client, ready);
+        self.state = State::Ended;
+        LoggedIn { permit, cancel_key: self.cancel_key.take() }
+    }
+}
+
+impl From<InjectionError> for LoginError {
+    fn from(error: InjectionError) -> Self {
+        match error {
+            InjectionError::Superuser => Self::Superuser,
+            InjectionError::NotConfirmed => Self::NotConfirmed,
+        }
+    }
+}
+
+/// Appends a message as it came.
+fn append(out: &mut Vec<u8>, message: Frame<'_>) {
+    out.push(message.tag);
+    out.extend(u32::try_from(message.body.len() + 4).unwrap_or(u32::MAX).to_be_bytes());
+    out.extend(message.body);
+}
+
+fn unexpected(message: Frame<'_>) -> LoginError {
+    LoginError::UpstreamProtocol(crate::wire::WireError::Malformed(char::from(message.tag)))
+}
+
+/// Names of the authentication codes that are not relayed (manual, "Message Formats").
+fn method_name(code: i32) -> String {
+    match code {
+        2 => "Kerberos V5".into(),
+        6 => "SCM credentials".into(),
+        7 => "GSSAPI".into(),
+        9 => "SSPI".into(),
+        other => format!("method {other}"),
+    }
+}
+
+#[cfg(test)]
+#[path = "login_tests.rs"]
+mod tests;

@@ -1,0 +1,55 @@
+//! Why a login ends without a session.
+
+use crate::net::ConnectError;
+use crate::wire::WireError;
+
+/// What a client may send ahead of a ready session, and the longest reply it may give.
+pub(super) const MAX_HELD_BACK: usize = 64 * 1024;
+
+/// A login that the proxy ends.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoginError {
+    #[error("cannot connect to the upstream server: {0}")]
+    Connect(#[source] ConnectError),
+    #[error("the upstream server closed the connection during the login")]
+    UpstreamClosed,
+    #[error("the upstream server broke the protocol during the login: {0}")]
+    UpstreamProtocol(#[source] WireError),
+    #[error(transparent)]
+    ClientProtocol(WireError),
+    #[error("client sent more than {MAX_HELD_BACK} bytes before the session was ready")]
+    HeldBack,
+    #[error("expected a password message, got type {0:?}")]
+    UnexpectedReply(char),
+    #[error("startup packet exceeds 10000 bytes together with the tenant's context")]
+    StartupTooLong,
+    #[error("the upstream server accepted the login without any proof")]
+    Trust,
+    #[error("the role has superuser rights, which tenant isolation does not reach")]
+    Superuser,
+    #[error("the upstream server asks for a password that would cross the network in the clear")]
+    Cleartext,
+    #[error("the upstream server asks for an authentication method that cannot be relayed: {0}")]
+    Method(String),
+    #[error("the upstream server refuses the startup parameter {0:?}")]
+    StartupParameterRefused(String),
+    #[error("the value of {0} is not ASCII and the database's encoding is not UTF8")]
+    Encoding(String),
+    #[error("the upstream server did not confirm the tenant's context")]
+    NotConfirmed,
+}
+
+/// How a login ends without a session.
+#[derive(Debug)]
+pub(super) enum LoginEnd {
+    /// The proxy refuses.
+    Refused(LoginError),
+    /// The server refused; its own error goes to the client unchanged. For the log: code and message.
+    PassedOn(String),
+}
+
+impl From<LoginError> for LoginEnd {
+    fn from(error: LoginError) -> Self {
+        Self::Refused(error)
+    }
+}

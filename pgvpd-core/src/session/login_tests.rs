@@ -1,0 +1,276 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::tenant::{IdentityRules, TenantFormat, VariableName};
+use crate::wire::{TaggedFrames, WireError};
+
+const LOCAL: Legs = Legs { client_is_local: true, upstream_is_local: true, allow_trust: false, allow_cleartext: false };
+const REMOTE: Legs = Legs { client_is_local: false, ..LOCAL };
+
+fn tenant(user: &str) -> Who {
+    let rules = IdentityRules {
+        separator: ".".into(),
+        value_separator: ":".into(),
+        variables: [VariableName::current_tenant_id()].into(),
+        format: TenantFormat::Text,
+        login_roles: None,
+    };
+    let identity = rules.identify(user).expect("valid");
+    let injection = Injection::new(&identity, identity.role());
+    Who::Tenant { identity, injection, context_in_startup: true }
+}
+
+fn machine(who: Who, legs: Legs) -> Login {
+    Login::new(who, legs, Negotiation { version: ProtocolVersion::V3_0, unknown_options: vec![] })
+}
+
+fn acme(legs: Legs) -> Login {
+    machine(tenant("app_user.acme"), legs)
+}
+
+/// Feeds one message of the server's.
+fn server(login: &mut Login, tag: u8, body: &[u8]) -> Result<Option<LoggedIn>, LoginEnd> {
+    login.on_upstream(Frame { tag, body })
+}
+
+fn auth(login: &mut Login, code: i32, rest: &[u8]) -> Result<Option<LoggedIn>, LoginEnd> {
+    server(login, tag::AUTHENTICATION, &[&code.to_be_bytes()[..], rest].concat())
+}
+
+fn reply(login: &mut Login, body: &[u8]) -> Result<(), LoginError> {
+    login.on_client(Frame { tag: tag::PASSWORD, body })
+}
+
+fn tags(bytes: &[u8]) -> Vec<u8> {
+    TaggedFrames::new(bytes, 100_000).map(|frame| frame.tag).collect()
+}
+
+fn row(columns: &[&[u8]]) -> Vec<u8> {
+    let mut body = i16::try_from(columns.len()).expect("few").to_be_bytes().to_vec();
+    for column in columns {
+        body.extend(i32::try_from(column.len()).expect("short").to_be_bytes());
+        body.extend(*column);
+    }
+    body
+}
+
+/// Logs in by trust, up to the server's first ReadyForQuery.
+fn started(login: &mut Login) {
+    auth(login, 0, &[]).expect("local trust");
+    server(login, tag::PARAMETER_STATUS, b"server_encoding\0UTF8\0").expect("status");
+    server(login, tag::BACKEND_KEY_DATA, b"\0\0\0\x07abcd").expect("key");
+    assert!(server(login, tag::READY_FOR_QUERY, b"I").expect("ready").is_none());
+}
+
+/// The answers to an injection, with this row.
+fn injected(login: &mut Login, row: &[u8]) -> Result<Option<LoggedIn>, LoginEnd> {
+    server(login, tag::PARSE_COMPLETE, b"")?;
+    server(login, tag::BIND_COMPLETE, b"")?;
+    server(login, tag::DATA_ROW, row)?;
+    server(login, tag::COMMAND_COMPLETE, b"SELECT 1\0")?;
+    server(login, tag::READY_FOR_QUERY, b"I")
+}
+
+fn refused(result: Result<Option<LoggedIn>, LoginEnd>) -> LoginError {
+    match result {
+        Err(LoginEnd::Refused(error)) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_scram_login_is_relayed_and_ready_only_after_the_context_is_confirmed() {
+    let mut login = acme(REMOTE);
+    auth(&mut login, 10, b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0").expect("offer");
+    assert_eq!(login.to_client.as_slice(), b"R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0");
+    assert!(login.awaits_client());
+    reply(&mut login, b"client-first").expect("taken");
+    assert!(!login.awaits_client());
+    auth(&mut login, 11, b"server-first").expect("challenge");
+    reply(&mut login, b"client-final").expect("taken");
+    assert_eq!(login.to_upstream.as_slice(), b"p\0\0\0\x10client-firstp\0\0\0\x10client-final");
+    auth(&mut login, 12, b"server-final").expect("final");
+    assert!(!login.awaits_client());
+    login.to_upstream.clear();
+    login.to_client.clear();
+    started(&mut login);
+    assert_eq!(tags(&login.to_upstream), b"PBES");
+    assert_eq!(tags(&login.to_client), b"RSK", "ReadyForQuery is held back");
+    let logged_in = injected(&mut login, &row(&[b"off", b"acme", b"app_user", b"off"])).expect("confirmed");
+    let logged_in = logged_in.expect("ready");
+    assert!(matches!(logged_in.permit, Permit::Context(_)));
+    assert_eq!(logged_in.cancel_key.expect("key").pid, 7);
+    assert_eq!(tags(&login.to_client), b"RSKZ");
+}
+
+#[test]
+fn a_remote_client_inherits_no_trust_unless_that_is_allowed() {
+    for who in [tenant("app_user.acme"), Who::Bypass] {
+        assert!(matches!(refused(auth(&mut machine(who, REMOTE), 0, &[])), LoginError::Trust));
+    }
+    assert!(auth(&mut acme(LOCAL), 0, &[]).is_ok());
+    assert!(auth(&mut acme(Legs { allow_trust: true, ..REMOTE }), 0, &[]).is_ok());
+}
+
+#[test]
+fn a_cleartext_password_crosses_only_safe_legs() {
+    let remote_server = Legs { upstream_is_local: false, ..LOCAL };
+    for legs in [REMOTE, remote_server] {
+        let mut login = acme(legs);
+        assert!(matches!(refused(auth(&mut login, 3, &[])), LoginError::Cleartext));
+        assert!(login.to_client.is_empty(), "the password must not even be asked for");
+        assert!(auth(&mut acme(Legs { allow_cleartext: true, ..legs }), 3, &[]).is_ok());
+    }
+    assert!(matches!(refused(auth(&mut acme(REMOTE), 5, b"salt")), LoginError::Cleartext));
+    assert!(auth(&mut acme(remote_server), 5, b"salt").is_ok(), "only the hash crosses the server's leg");
+    assert!(auth(&mut machine(Who::Bypass, REMOTE), 5, b"salt").is_ok(), "a bypass user's hash is relayed");
+}
+
+#[test]
+fn md5_is_answered_for_the_role_and_not_for_the_name_the_client_typed() {
+    let mut login = acme(LOCAL);
+    auth(&mut login, 5, &[1, 2, 3, 4]).expect("request");
+    assert_eq!(login.to_client.as_slice(), b"R\0\0\0\x08\0\0\0\x03", "the client is asked for its password");
+    reply(&mut login, b"secret\0").expect("taken");
+    let hashed = md5_password("app_user", b"secret", [1, 2, 3, 4]);
+    assert_eq!(&login.to_upstream[5..login.to_upstream.len() - 1], hashed.as_bytes());
+}
+
+#[test]
+fn one_reply_per_request_and_only_a_password_message() {
+    let mut login = acme(LOCAL);
+    assert!(matches!(reply(&mut login, b"early"), Err(LoginError::UnexpectedReply('p'))));
+    auth(&mut login, 3, &[]).expect("request");
+    assert!(matches!(refused(auth(&mut login, 3, &[])), LoginError::UpstreamProtocol(_)), "two requests at once");
+    let mut login = acme(LOCAL);
+    auth(&mut login, 3, &[]).expect("request");
+    let query = Frame { tag: b'Q', body: b"select 1\0" };
+    assert!(matches!(login.on_client(query), Err(LoginError::UnexpectedReply('Q'))));
+    assert!(login.to_upstream.is_empty());
+}
+
+#[test]
+fn methods_that_cannot_be_relayed_are_named() {
+    for (code, rest) in [(7, &b""[..]), (9, b""), (2, b""), (10, b"SCRAM-SHA-256-PLUS\0\0"), (10, b"OAUTHBEARER\0\0")] {
+        assert!(matches!(refused(auth(&mut acme(LOCAL), code, rest)), LoginError::Method(_)), "{code}");
+    }
+}
+
+#[test]
+fn superuser_rights_end_a_tenants_login_wherever_they_show() {
+    let status = b"is_superuser\0on\0";
+    assert!(matches!(refused(server(&mut acme(LOCAL), tag::PARAMETER_STATUS, status)), LoginError::Superuser));
+    let mut login = acme(LOCAL);
+    started(&mut login);
+    assert!(matches!(refused(server(&mut login, tag::PARAMETER_STATUS, status)), LoginError::Superuser));
+    for superuser in [[&b"on"[..], b"acme", b"app_user", b"off"], [b"off", b"acme", b"app_user", b"on"]] {
+        let mut login = acme(LOCAL);
+        started(&mut login);
+        assert!(matches!(refused(injected(&mut login, &row(&superuser))), LoginError::Superuser));
+    }
+    assert!(server(&mut machine(Who::Bypass, LOCAL), tag::PARAMETER_STATUS, status).is_ok());
+}
+
+#[test]
+fn nothing_but_the_exact_confirmation_makes_a_session() {
+    let good = row(&[b"off", b"acme", b"app_user", b"off"]);
+    for (message, body) in
+        [(tag::READY_FOR_QUERY, &b"I"[..]), (tag::COMMAND_COMPLETE, b"SELECT 1\0"), (tag::DATA_ROW, &good), (b'G', b"")]
+    {
+        let mut login = acme(LOCAL);
+        started(&mut login);
+        assert!(server(&mut login, message, body).is_err(), "{}", char::from(message));
+    }
+    let mut login = acme(LOCAL);
+    started(&mut login);
+    let other = row(&[b"off", b"globex", b"app_user", b"off"]);
+    assert!(matches!(refused(injected(&mut login, &other)), LoginError::NotConfirmed));
+    for status in [&b"T"[..], b"E", b""] {
+        let mut login = acme(LOCAL);
+        started(&mut login);
+        injected(&mut login, &good).expect("confirmed");
+        let mut login = acme(LOCAL);
+        auth(&mut login, 0, &[]).expect("trust");
+        assert!(server(&mut login, tag::READY_FOR_QUERY, status).is_err(), "{status:?}");
+    }
+}
+
+#[test]
+fn the_servers_own_error_is_passed_on_unchanged() {
+    let body = b"SFATAL\0C28P01\0Mpassword authentication failed\0\0";
+    let mut login = acme(LOCAL);
+    assert!(matches!(server(&mut login, tag::ERROR_RESPONSE, body), Err(LoginEnd::PassedOn(_))));
+    assert_eq!(&login.to_client[5..], body);
+}
+
+#[test]
+fn a_pooler_that_refuses_the_startup_parameter_is_reported_with_its_remedy() {
+    let body = b"SFATAL\0C08P01\0Munsupported startup parameter: app.current_tenant_id\0\0";
+    let error = refused(server(&mut acme(LOCAL), tag::ERROR_RESPONSE, body));
+    assert!(matches!(&error, LoginError::StartupParameterRefused(name) if name == "app.current_tenant_id"));
+    let unrelated = b"SFATAL\0C08P01\0Munsupported startup parameter: extra_float_digits\0\0";
+    assert!(matches!(server(&mut acme(LOCAL), tag::ERROR_RESPONSE, unrelated), Err(LoginEnd::PassedOn(_))));
+}
+
+#[test]
+fn a_tenant_outside_ascii_needs_a_server_encoding_that_means_the_same_bytes() {
+    for (encoding, fits) in [("UTF8", true), ("SQL_ASCII", true), ("LATIN1", false)] {
+        let mut login = machine(tenant("app_user.müller"), LOCAL);
+        auth(&mut login, 0, &[]).expect("trust");
+        let status = format!("server_encoding\0{encoding}\0");
+        server(&mut login, tag::PARAMETER_STATUS, status.as_bytes()).expect("status");
+        assert_eq!(server(&mut login, tag::READY_FOR_QUERY, b"I").is_ok(), fits, "{encoding}");
+    }
+}
+
+#[test]
+fn protocol_negotiation_is_answered_once_and_before_authentication() {
+    let asks = |minor, unknown: &[&str]| {
+        let unknown_options = unknown.iter().map(|name| (*name).to_owned()).collect();
+        let negotiation = Negotiation { version: ProtocolVersion { major: 3, minor }, unknown_options };
+        Login::new(tenant("app_user.acme"), LOCAL, negotiation)
+    };
+    // The server takes 3.2; the option it never saw is the proxy's to answer.
+    let mut login = asks(9999, &["_pq_.x"]);
+    auth(&mut login, 0, &[]).expect("trust");
+    assert_eq!(login.to_client[..20], *b"v\0\0\0\x13\0\x03\0\x02\0\0\0\x01_pq_.x\0");
+    assert_eq!(tags(&login.to_client), b"vR");
+    // The server takes 3.0.
+    let mut login = asks(2, &[]);
+    server(&mut login, tag::NEGOTIATE_PROTOCOL_VERSION, b"\0\x03\0\0\0\0\0\0").expect("negotiation");
+    auth(&mut login, 0, &[]).expect("trust");
+    assert_eq!(login.to_client[..13], *b"v\0\0\0\x0c\0\x03\0\0\0\0\0\0");
+    assert_eq!(tags(&login.to_client), b"vR");
+    // Nothing to negotiate.
+    let mut login = asks(2, &[]);
+    auth(&mut login, 0, &[]).expect("trust");
+    assert_eq!(tags(&login.to_client), b"R");
+    let second = server(&mut login, tag::NEGOTIATE_PROTOCOL_VERSION, b"\0\x03\0\0\0\0\0\0");
+    assert!(matches!(refused(second), LoginError::UpstreamProtocol(WireError::Malformed('v'))));
+}
+
+proptest! {
+    #[test]
+    fn no_sequence_of_server_messages_without_the_confirming_row_gives_a_session(
+        messages in prop::collection::vec(
+            (
+                prop_oneof![Just(b'R'), Just(b'S'), Just(b'K'), Just(b'Z'), Just(b'1'), Just(b'2'), Just(b'D'), Just(b'C'), any::<u8>()],
+                prop_oneof![
+                    Just(vec![0; 4]), Just(b"I".to_vec()), Just(b"\0\0\0\x07abcd".to_vec()), Just(vec![]),
+                    Just(row(&[b"off", b"globex", b"app_user", b"off"])), Just(row(&[b"on", b"acme", b"app_user", b"off"])),
+                    prop::collection::vec(any::<u8>(), 0..40),
+                ],
+            ),
+            0..40,
+        ),
+    ) {
+        let mut login = acme(LOCAL);
+        for (tag, body) in messages {
+            match login.on_upstream(Frame { tag, body: &body }) {
+                Ok(None) => {}
+                Ok(Some(_)) => prop_assert!(false, "a session without confirmation"),
+                Err(_) => break,
+            }
+        }
+    }
+}

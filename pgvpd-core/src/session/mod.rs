@@ -1,0 +1,139 @@
+//! One client connection, from accept to close.
+//!
+//! ```text
+//! accept ─► negotiate ─┬─► cancel: forwarded, end
+//!                      └─► admit ─► passthrough login ─► relay ─► close
+//! ```
+
+mod admit;
+mod buffer;
+mod conn;
+mod login;
+mod login_error;
+mod negotiate;
+mod passthrough;
+mod relay;
+
+use std::sync::Arc;
+
+use tracing::{debug, info, warn};
+
+pub(crate) use login_error::LoginError;
+
+use self::conn::Conn;
+use self::negotiate::Greeting;
+use self::passthrough::Established;
+use crate::error::Refusal;
+use crate::net::{Accepted, Socket};
+use crate::shared::Shared;
+use crate::wire::SqlState;
+
+/// Why a connection ends without having been relayed.
+#[derive(Debug)]
+enum Ended {
+    /// The client is told why.
+    Refused { refusal: Refusal, detail: Option<String> },
+    /// The server's own error is queued for the client. For the log: what it said.
+    PassedOn(String),
+    /// Nobody is left to tell.
+    ClientGone,
+    /// A cancel request was served.
+    Cancelled,
+}
+
+impl From<Refusal> for Ended {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused { refusal, detail: None }
+    }
+}
+
+impl From<LoginError> for Ended {
+    fn from(error: LoginError) -> Self {
+        // Where the upstream is, and what the system said of it, is for the log alone.
+        let detail = match &error {
+            LoginError::Connect(connect) => Some(format!("{}: {}", connect.target, connect.cause)),
+            _ => None,
+        };
+        Self::Refused { refusal: Refusal::from(&error), detail }
+    }
+}
+
+/// Serves one client until it leaves, the server does, or the proxy stops.
+pub(crate) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
+    let address = accepted.address;
+    let mut client = Conn::new(accepted.socket);
+    // The login's state is large and short-lived: boxed, it does not weigh on the sessions that are relayed.
+    match Box::pin(handshake(&mut client, address, &shared)).await {
+        Ok(established) => run(client, established, &shared).await,
+        Err(ended) => close(client, ended, address, &shared).await,
+    }
+}
+
+/// Everything up to a ready session, within `handshake_timeout`.
+async fn handshake(
+    client: &mut Conn<Socket>,
+    address: crate::config::ClientAddress,
+    shared: &Arc<Shared>,
+) -> Result<Established, Ended> {
+    let config = shared.config.load_full();
+    let Some(_greeting) = shared.greetings.enter(config.max_client_connections) else {
+        return Err(Refusal::too_many_clients(config.max_client_connections).into());
+    };
+    let work = async {
+        match negotiate::negotiate(client).await? {
+            Greeting::Cancel(request) => {
+                shared.cancels.forward(request).await;
+                Err(Ended::Cancelled)
+            }
+            Greeting::Startup(message) => {
+                let admission = admit::admit(message, address, shared, &config)?;
+                passthrough::establish(client, admission, shared, &config).await
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = shared.abort.cancelled() => Err(Refusal::shutting_down().into()),
+        outcome = tokio::time::timeout(config.handshake_timeout, work) => {
+            outcome.unwrap_or_else(|_| Err(Refusal::handshake_timeout().into()))
+        }
+    }
+}
+
+/// Relays an established session and closes both sides.
+async fn run(client: Conn<Socket>, established: Established, shared: &Shared) {
+    let Established { session, admission, _cancel } = established;
+    let describe = || (admission.tenant().unwrap_or("-"), admission.role(), admission.database(), admission.address);
+    let (tenant, role, database, address) = describe();
+    debug!(tenant, role, database, client = %address, "session started");
+    let ended = shared.abort.run_until_cancelled(relay::relay(client, session)).await;
+    let reason = ended.map_or("proxy is shutting down", |ended| ended.as_str());
+    debug!(tenant, role, database, client = %address, reason, "session ended");
+}
+
+/// Tells the client why there is no session, writes the log, and closes.
+async fn close(mut client: Conn<Socket>, ended: Ended, address: crate::config::ClientAddress, shared: &Shared) {
+    match ended {
+        Ended::ClientGone => {
+            debug!(client = %address, "client left before the session was ready");
+            return;
+        }
+        Ended::Cancelled => {}
+        Ended::PassedOn(error) => {
+            shared.counters.count_refused();
+            info!(client = %address, error, "login refused by the upstream server");
+        }
+        Ended::Refused { refusal, detail } => {
+            shared.counters.count_refused();
+            let detail = detail.unwrap_or_default();
+            match refusal.code {
+                SqlState::CONNECTION_FAILURE => warn!(client = %address, error = %refusal, detail, "login failed"),
+                _ => info!(client = %address, error = %refusal, detail, "login refused"),
+            }
+            let mut message = Vec::new();
+            refusal.encode(&mut message);
+            client.queue(&message);
+        }
+    }
+    client.finish().await;
+}

@@ -1,0 +1,171 @@
+//! Passthrough: a server connection of the client's own, logged in by relaying the client's proof.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::Ended;
+use super::admit::Admission;
+use super::conn::Conn;
+use super::login::{Legs, LoggedIn, Login, Permit};
+use super::login_error::{LoginEnd, LoginError, MAX_HELD_BACK};
+use crate::cancel::CancelEntry;
+use crate::config::Config;
+use crate::net::{Socket, connect};
+use crate::shared::Shared;
+use crate::wire::{Frame, Reader};
+
+/// The longest message of a server's that a login may bring.
+const MAX_UPSTREAM_MESSAGE: usize = 256 * 1024;
+
+/// A server connection that may be relayed: its context is confirmed, or its user needs none. Only a finished login
+/// makes one.
+pub(super) struct BoundUpstream<U> {
+    pub(super) conn: Conn<U>,
+    _permit: Permit,
+}
+
+#[cfg(test)]
+impl<U> BoundUpstream<U> {
+    /// A connection to relay in tests of the relay, with no server behind it.
+    pub(super) fn for_tests(conn: Conn<U>) -> Self {
+        Self { conn, _permit: Permit::Bypass }
+    }
+}
+
+/// A session that is ready to be relayed; ReadyForQuery is queued for the client.
+pub(super) struct Established {
+    pub(super) session: BoundUpstream<Socket>,
+    pub(super) admission: Admission,
+    pub(super) _cancel: Option<CancelEntry>,
+}
+
+/// Connects, logs in, sets the context.
+pub(super) async fn establish(
+    client: &mut Conn<Socket>,
+    admission: Admission,
+    shared: &Arc<Shared>,
+    config: &Config,
+) -> Result<Established, Ended> {
+    let socket = tokio::select! {
+        connected = connect(&config.upstream) => connected.map_err(LoginError::Connect)?,
+        ended = client_leaves(client) => return Err(ended),
+    };
+    let legs = Legs {
+        client_is_local: admission.address.is_local(),
+        upstream_is_local: socket.is_local(),
+        allow_trust: config.allow_trust,
+        allow_cleartext: config.allow_cleartext,
+    };
+    let mut upstream = Conn::new(socket);
+    upstream.queue(&admission.packet);
+    let login = Login::new(admission.who(), legs, admission.negotiation());
+    let LoggedIn { permit, cancel_key } = drive(login, client, &mut upstream).await?;
+    let cancel = cancel_key.map(|key| shared.cancels.register(key, config.upstream.clone()));
+    shared.counters.count_session();
+    let session = BoundUpstream { conn: upstream, _permit: permit };
+    Ok(Established { session, admission, _cancel: cancel })
+}
+
+/// Moves messages between the two connections and the state machine until the login is finished. ReadyForQuery and
+/// what comes with it are left queued for the client.
+async fn drive<C, U>(mut login: Login, client: &mut Conn<C>, upstream: &mut Conn<U>) -> Result<LoggedIn, Ended>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        let progress = advance(&mut login, client, upstream);
+        client.queue(&login.to_client);
+        upstream.queue(&login.to_upstream);
+        login.to_client.clear();
+        login.to_upstream.clear();
+        match progress {
+            Ok(Some(logged_in)) => return Ok(logged_in),
+            Ok(None) => {}
+            Err(LoginEnd::Refused(error)) => return Err(error.into()),
+            Err(LoginEnd::PassedOn(error)) => return Err(Ended::PassedOn(error)),
+        }
+        if upstream.flush().await.is_err() {
+            // The server's last words may still be there to read.
+            read_last_words(upstream).await;
+            if upstream.received().is_empty() {
+                return Err(LoginError::UpstreamClosed.into());
+            }
+            continue;
+        }
+        // What the server says goes out when the client is to answer, and with ReadyForQuery: fewer, fuller writes.
+        if login.awaits_client() {
+            client.flush().await.map_err(|_| Ended::ClientGone)?;
+        }
+        tokio::select! {
+            biased;
+            read = upstream.fill() => match read {
+                Ok(0) | Err(_) => return Err(LoginError::UpstreamClosed.into()),
+                Ok(_) => {}
+            },
+            read = client.fill() => held_back(client, read)?,
+        }
+    }
+}
+
+/// Hands every whole message to the state machine.
+fn advance<C, U>(login: &mut Login, client: &mut Conn<C>, upstream: &mut Conn<U>) -> Result<Option<LoggedIn>, LoginEnd>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        if let Some(size) = upstream.whole_message(MAX_UPSTREAM_MESSAGE).map_err(LoginError::UpstreamProtocol)? {
+            let finished = login.on_upstream(message(upstream.received(), size));
+            upstream.consume(size);
+            match finished? {
+                None => continue,
+                finished => return Ok(finished),
+            }
+        }
+        if login.awaits_client()
+            && let Some(size) = client.whole_message(MAX_HELD_BACK).map_err(LoginError::ClientProtocol)?
+        {
+            let taken = login.on_client(message(client.received(), size));
+            client.consume(size);
+            taken?;
+            continue;
+        }
+        return Ok(None);
+    }
+}
+
+/// The whole message of `size` bytes at the front of `bytes`.
+fn message(bytes: &[u8], size: usize) -> Frame<'_> {
+    let mut reader = Reader::new(bytes.get(..size).unwrap_or_default());
+    let tag = reader.u8().unwrap_or_default();
+    let _length = reader.i32();
+    Frame { tag, body: reader.rest() }
+}
+
+/// Judges a read of the client's: what it sends ahead is held back, within a bound.
+fn held_back<C>(client: &Conn<C>, read: std::io::Result<usize>) -> Result<(), Ended>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    match read {
+        Ok(0) | Err(_) => Err(Ended::ClientGone),
+        Ok(_) if client.received().len() > MAX_HELD_BACK => Err(LoginError::HeldBack.into()),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Resolves only when the client leaves, or sends more than is held back.
+async fn client_leaves(client: &mut Conn<Socket>) -> Ended {
+    loop {
+        let read = client.fill().await;
+        if let Err(ended) = held_back(client, read) {
+            return ended;
+        }
+    }
+}
+
+async fn read_last_words<U: AsyncRead + AsyncWrite + Unpin>(upstream: &mut Conn<U>) {
+    while upstream.received().len() < MAX_UPSTREAM_MESSAGE && matches!(upstream.fill().await, Ok(n) if n > 0) {}
+}

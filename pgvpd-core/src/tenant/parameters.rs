@@ -1,0 +1,192 @@
+//! From the client's StartupMessage to the one that goes upstream: rebuilt from the parsed map, never patched.
+
+use crate::tenant::{Identity, VariableName};
+use crate::wire::{
+    OptionsError, ProtocolVersion, Setting, StartupMessage, join_options, normalize_setting_name, split_options,
+};
+
+/// Settings that decide what row-level security applies to, or how SQL text is read. A client may not plant them
+/// where a later `RESET` would bring them back.
+const FORBIDDEN: &[&str] = &["role", "session_authorization", "row_security", "standard_conforming_strings"];
+
+/// Prefix of names that belong to the proxy.
+const OWN_PREFIX: &str = "pgvpd.";
+
+/// Prefix of protocol options, which are negotiated and not settings.
+const PROTOCOL_OPTION_PREFIX: &str = "_pq_.";
+
+/// A startup parameter that a tenant connection may not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParameterError {
+    /// It would change what the session may see.
+    #[error("startup parameter {0:?} cannot be set by a client")]
+    Forbidden(String),
+    /// An entry of `options` that is not a plain setting.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// A replication stream does not pass through row-level security.
+    #[error("replication connections cannot be scoped to a tenant")]
+    Replication,
+}
+
+/// The startup message for a tenant's session: the role for the user, the filtered parameters, and the context
+/// where `context_in_startup` asks for it.
+///
+/// # Errors
+/// [`ParameterError`] for the first parameter that is refused.
+pub fn tenant_startup(
+    client: &StartupMessage,
+    identity: &Identity,
+    context_in_startup: bool,
+) -> Result<StartupMessage, ParameterError> {
+    let variables: Vec<&VariableName> = identity.context().map(|(name, _)| name).collect();
+    let permit = |name: &str| {
+        let normal = normalize_setting_name(name);
+        let forbidden = FORBIDDEN.contains(&normal.as_str())
+            || normal.starts_with(OWN_PREFIX)
+            || variables.iter().any(|variable| variable.as_str() == normal);
+        if forbidden { Err(ParameterError::Forbidden(name.into())) } else { Ok(()) }
+    };
+
+    let user = client.parameter("user").unwrap_or_default();
+    let mut parameters = vec![("user".to_owned(), identity.role().to_owned())];
+    for (name, value) in &client.parameters {
+        match name.as_str() {
+            "user" => {}
+            // A client that names no database asks for the one named like the user; libpq spells that out.
+            "database" if value == user => parameters.push((name.clone(), identity.role().to_owned())),
+            "database" => parameters.push((name.clone(), value.clone())),
+            "options" => {
+                let settings: Vec<Setting> = split_options(value)?;
+                settings.iter().try_for_each(|setting| permit(&setting.name))?;
+                if !settings.is_empty() {
+                    parameters.push((name.clone(), join_options(&settings)));
+                }
+            }
+            _ if normalize_setting_name(name) == "replication" => return Err(ParameterError::Replication),
+            _ if name.starts_with(PROTOCOL_OPTION_PREFIX) => {}
+            _ => {
+                permit(name)?;
+                parameters.push((name.clone(), value.clone()));
+            }
+        }
+    }
+    if context_in_startup {
+        parameters.extend(identity.context().map(|(name, value)| (name.as_str().to_owned(), value.to_owned())));
+    }
+    Ok(StartupMessage { version: upstream_version(client), parameters })
+}
+
+/// The startup message for a bypass user: as it came, but for what the proxy negotiates itself.
+pub fn bypass_startup(client: &StartupMessage) -> StartupMessage {
+    let is_setting = |(name, _): &&(String, String)| !name.starts_with(PROTOCOL_OPTION_PREFIX);
+    StartupMessage {
+        version: upstream_version(client),
+        parameters: client.parameters.iter().filter(is_setting).cloned().collect(),
+    }
+}
+
+/// The `_pq_.` options that the client asks for. None is known up to protocol 3.2.
+pub fn unknown_protocol_options(client: &StartupMessage) -> Vec<String> {
+    let names = client.parameters.iter().map(|(name, _)| name);
+    names.filter(|name| name.starts_with(PROTOCOL_OPTION_PREFIX)).cloned().collect()
+}
+
+fn upstream_version(client: &StartupMessage) -> ProtocolVersion {
+    client.version.min(ProtocolVersion::LATEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::tenant::{IdentityRules, TenantFormat};
+
+    fn identity() -> Identity {
+        let rules = IdentityRules {
+            separator: ".".into(),
+            value_separator: ":".into(),
+            variables: Arc::new([VariableName::current_tenant_id()]),
+            format: TenantFormat::Text,
+            login_roles: None,
+        };
+        rules.identify("app_user.acme").expect("valid")
+    }
+
+    fn client(parameters: &[(&str, &str)]) -> StartupMessage {
+        let all = [&[("user", "app_user.acme")], parameters].concat();
+        StartupMessage {
+            version: ProtocolVersion::V3_0,
+            parameters: all.into_iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect(),
+        }
+    }
+
+    fn rebuilt(parameters: &[(&str, &str)]) -> Result<Vec<(String, String)>, ParameterError> {
+        tenant_startup(&client(parameters), &identity(), true).map(|message| message.parameters)
+    }
+
+    #[test]
+    fn the_role_takes_the_users_place_and_the_context_comes_last() {
+        let parameters = rebuilt(&[("database", "mydb"), ("application_name", "x"), ("options", " -cwork_mem=1MB")]);
+        let expected = [
+            ("user", "app_user"),
+            ("database", "mydb"),
+            ("application_name", "x"),
+            ("options", "-c work_mem=1MB"),
+            ("app.current_tenant_id", "acme"),
+        ];
+        assert_eq!(parameters.expect("valid"), expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
+    }
+
+    #[test]
+    fn a_database_defaulted_to_the_user_name_follows_the_role() {
+        let parameters = rebuilt(&[("database", "app_user.acme")]).expect("valid");
+        assert_eq!(parameters[1], ("database".into(), "app_user".into()));
+    }
+
+    #[test]
+    fn forbidden_names_are_refused_in_every_spelling() {
+        for name in [
+            "app.current_tenant_id",
+            "App.Current_Tenant_ID",
+            "app.current-tenant-id",
+            "pgvpd.context",
+            "PGVPD.x",
+            "role",
+            "ROLE",
+            "session_authorization",
+            "session-authorization",
+            "row_security",
+            "standard_conforming_strings",
+        ] {
+            let forbidden = |result: Result<_, ParameterError>| matches!(result, Err(ParameterError::Forbidden(_)));
+            assert!(forbidden(rebuilt(&[(name, "x")])), "{name}");
+            for options in
+                [format!("-c {name}=x"), format!("-c{name}=x"), format!("--{name}=x"), format!("-c a.b=1 --{name}=x")]
+            {
+                assert!(forbidden(rebuilt(&[("options", &options)])), "{options}");
+            }
+        }
+        assert!(matches!(rebuilt(&[("options", "-ecrole=x")]), Err(ParameterError::Options(_))));
+    }
+
+    #[test]
+    fn replication_is_refused_for_tenants_and_passed_on_for_bypass_users() {
+        for name in ["replication", "Replication"] {
+            assert_eq!(rebuilt(&[(name, "database")]), Err(ParameterError::Replication));
+        }
+        let passed = bypass_startup(&client(&[("replication", "true"), ("_pq_.x", "1")]));
+        assert_eq!(passed.parameters.last(), Some(&("replication".into(), "true".into())));
+    }
+
+    #[test]
+    fn protocol_options_stay_behind_and_versions_above_3_2_come_down() {
+        let mut message = client(&[("_pq_.x", "1")]);
+        message.version.minor = 9999;
+        assert_eq!(unknown_protocol_options(&message), ["_pq_.x"]);
+        let upstream = tenant_startup(&message, &identity(), false).expect("valid");
+        assert_eq!(upstream.version, ProtocolVersion::LATEST);
+        assert_eq!(upstream.parameters, [("user".to_owned(), "app_user".to_owned())]);
+    }
+}

@@ -1,0 +1,86 @@
+//! The PostgreSQL frontend/backend protocol, version 3, on byte slices.
+//!
+//! Nothing here does I/O, reads a clock or knows the configuration: every function takes bytes and gives values, so
+//! that it can be unit-tested, property-tested and fuzzed. Chapters refer to the PostgreSQL manual,
+//! "Frontend/Backend Protocol".
+
+mod backend;
+mod build;
+mod frame;
+mod options;
+mod reader;
+mod sqlstate;
+mod startup;
+
+pub use backend::{Authentication, BackendKeyData, DataRow, ErrorFields, ParameterStatus, TransactionStatus};
+pub use build::{
+    ErrorResponse, authentication_cleartext_password, authentication_sasl, bind_and_run, negotiate_protocol_version,
+    password_message,
+};
+pub use frame::{Frame, TaggedFrames, frame, tag};
+pub use options::{OptionsError, Setting, join_options, normalize_setting_name, split_options};
+pub use reader::Reader;
+pub use sqlstate::SqlState;
+pub use startup::{
+    CancelKey, CancelRequest, FirstPacket, MAX_STARTUP_PACKET, ProtocolVersion, StartupMessage, first_packet,
+};
+
+/// What a parser found at the front of a buffer: a whole item, or too few bytes to tell.
+///
+/// Bytes that can never become a valid item are a [`WireError`] instead, so that a bad peer is answered at once and
+/// never waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parsed<T> {
+    /// A whole item, and how many bytes of the buffer it took.
+    Complete(T, usize),
+    /// Everything so far is valid, and more bytes are needed.
+    Incomplete,
+}
+
+/// Bytes that break the protocol.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// The first packet's length field is outside what PostgreSQL accepts.
+    #[error("invalid length of startup packet: {0}")]
+    StartupLength(i32),
+    /// The peer speaks TLS although nothing was negotiated.
+    #[error("received a TLS ClientHello instead of a PostgreSQL startup packet")]
+    TlsClientHello,
+    /// The peer speaks HTTP.
+    #[error("received an HTTP request instead of a PostgreSQL startup packet")]
+    HttpRequest,
+    /// The startup packet asks for a major protocol version other than 3.
+    #[error("unsupported frontend protocol {major}.{minor}: pgvpd supports 3.0 to 3.2")]
+    ProtocolVersion {
+        /// Major version asked for.
+        major: u16,
+        /// Minor version asked for.
+        minor: u16,
+    },
+    /// Names, values and terminator of the startup packet do not add up.
+    #[error("invalid startup packet layout: expected terminator as last byte")]
+    StartupLayout,
+    /// A name or value of the startup packet is not UTF-8.
+    #[error("startup packet is not valid UTF-8")]
+    StartupEncoding,
+    /// A startup parameter's name or value holds a control character.
+    #[error("startup parameter {0:?} contains a control character")]
+    ControlCharacter(String),
+    /// A startup parameter is given twice (PostgreSQL would take the last one).
+    #[error("startup parameter {0:?} is given twice")]
+    DuplicateParameter(String),
+    /// The startup packet names no user.
+    #[error("no PostgreSQL user name specified in startup packet")]
+    MissingUser,
+    /// A message's length field is below 4 or above the limit that holds at this point.
+    #[error("invalid length {length} of a message of type {tag:?}")]
+    MessageLength {
+        /// The message's type byte.
+        tag: char,
+        /// The length it claims, itself included.
+        length: i32,
+    },
+    /// A message ends before its fields do, or its fields before the message.
+    #[error("malformed message of type {0:?}")]
+    Malformed(char),
+}

@@ -1,0 +1,35 @@
+//! SQLSTATE codes that the proxy itself reports (PostgreSQL manual, appendix A).
+
+/// A five-character error code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SqlState(&'static str);
+
+impl SqlState {
+    /// `08006`: the upstream cannot be reached, or it closed during the login.
+    pub const CONNECTION_FAILURE: Self = Self("08006");
+    /// `08P01`: a peer broke the protocol.
+    pub const PROTOCOL_VIOLATION: Self = Self("08P01");
+    /// `0A000`: the feature is not supported in this mode.
+    pub const FEATURE_NOT_SUPPORTED: Self = Self("0A000");
+    /// `28000`: the login names no tenant, or one that is not permitted.
+    pub const INVALID_AUTHORIZATION: Self = Self("28000");
+    /// `42501`: the client may not set this parameter.
+    pub const INSUFFICIENT_PRIVILEGE: Self = Self("42501");
+    /// `53300`: a limit of connections is reached.
+    pub const TOO_MANY_CONNECTIONS: Self = Self("53300");
+    /// `57014`: a time limit ended the operation.
+    pub const QUERY_CANCELED: Self = Self("57014");
+    /// `57P01`: the proxy is shutting down.
+    pub const ADMIN_SHUTDOWN: Self = Self("57P01");
+
+    /// The five characters.
+    pub fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+impl std::fmt::Display for SqlState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
