@@ -70,11 +70,11 @@ BEGIN
     WHERE (r.rolsuper OR r.rolbypassrls OR r.rolreplication OR r.rolcreaterole) AND pg_has_role('app_user', r.oid, 'MEMBER')
     ORDER BY itself DESC, r.rolname LIMIT 1;
     IF excess.itself THEN
-        RAISE EXCEPTION 'role app_user is superuser or has BYPASSRLS, REPLICATION or CREATEROLE: row-level security cannot hold it'
+        RAISE EXCEPTION 'role app_user has SUPERUSER, BYPASSRLS, REPLICATION or CREATEROLE: policies cannot hold it'
             USING ERRCODE = 'invalid_grant_operation',
                   HINT = 'ALTER ROLE app_user NOSUPERUSER NOBYPASSRLS NOREPLICATION NOCREATEROLE;';
     ELSIF FOUND THEN
-        RAISE EXCEPTION 'role app_user is a member of %, which row-level security cannot hold', excess.rolname
+        RAISE EXCEPTION 'role app_user is a member of %, which policies cannot hold', excess.rolname
             USING ERRCODE = 'invalid_grant_operation', HINT = format('REVOKE %I FROM app_user;', excess.rolname);
     END IF;
 END
@@ -363,7 +363,8 @@ BEGIN
     SELECT string_agg(object, ', ') INTO owned FROM (
         SELECT 'schema pgvpd', nspowner FROM pg_namespace WHERE nspname = 'pgvpd' UNION ALL
         SELECT 'function ' || oid::regprocedure, proowner FROM pg_proc WHERE pronamespace = 'pgvpd'::regnamespace
-            OR pronamespace = 'public'::regnamespace AND proname IN ('pgvpd_context', 'current_tenant_id', 'pgvpd_protect', 'pgvpd_status')
+            OR (pronamespace = 'public'::regnamespace
+                AND proname IN ('pgvpd_context', 'current_tenant_id', 'pgvpd_protect', 'pgvpd_status'))
     ) installed (object, owner_oid) WHERE pg_has_role('app_user', owner_oid, 'MEMBER');
     IF owned IS NOT NULL THEN
         RAISE EXCEPTION 'role app_user can act as the owner of %', owned USING ERRCODE = 'invalid_grant_operation',
