@@ -53,8 +53,10 @@ async fn server_answers_as_described_and_leaves_nothing_when_dropped() -> Result
     assert_eq!(show("server_encoding").await?, "UTF8");
     assert_eq!(show("fsync").await?, "off");
     assert_eq!((show("work_mem").await?.as_str(), show("max_connections").await?.as_str()), ("5MB", "17"));
-    assert!(postgres.version().1.contains(&show("server_version").await?));
-    assert!(show("server_version").await?.starts_with(&postgres.version().0.to_string()));
+    let (major, version) = postgres.version();
+    // A packager may add its own version in parentheses.
+    assert_eq!(show("server_version").await?.split(' ').next(), Some(version));
+    assert!(version.starts_with(&major.to_string()));
     assert!(!postgres.socket_dir().join("password").exists());
 
     postgres.create_database("a \"b\"/c").await?;
@@ -138,13 +140,14 @@ async fn hba_lines_are_in_force_when_set_and_kept_when_refused() -> Result {
 async fn killed_or_stopped_server_comes_back_with_its_data_and_port() -> Result {
     let postgres = Postgres::builder().start().await?;
     postgres.execute("postgres", "CREATE TABLE t (id int); INSERT INTO t VALUES (1)").await?;
-    postgres.execute("postgres", "CHECKPOINT").await?;
     let port = postgres.port();
-    for crash in [true, false, true] {
+    for (rows, crash) in [(2, true), (3, false), (4, true)] {
         // A backend that is busy does not notice its postmaster's death by itself.
         let busy = postgres.connect("postgres").await?;
         let busy = tokio::spawn(async move { busy.batch_execute("SELECT pg_sleep(600)").await });
         let pid = postmaster(postgres.data_dir())?;
+        // The last commit before the end.
+        postgres.execute("postgres", "INSERT INTO t VALUES (1)").await?;
         if crash {
             postgres.kill().await?;
             postgres.kill().await?;
@@ -157,10 +160,10 @@ async fn killed_or_stopped_server_comes_back_with_its_data_and_port() -> Result 
         assert!(postgres.connect("postgres").await.is_err());
         assert!(matches!(postgres.reload().await, Err(PostgresError::Reload { .. })));
         postgres.restart().await?;
-        assert_eq!((postgres.port(), count(&postgres, "postgres").await?), (port, 1));
+        assert_eq!((postgres.port(), count(&postgres, "postgres").await?), (port, rows));
     }
     postgres.restart().await?;
-    assert_eq!(count(&postgres, "postgres").await?, 1);
+    assert_eq!(count(&postgres, "postgres").await?, 4);
     postgres.kill().await?;
     let dir = postgres.socket_dir().to_owned();
     drop(postgres);

@@ -1,16 +1,13 @@
-//! Where PostgreSQL's programs are on this machine, and as whom they can run.
+//! Where PostgreSQL's programs are on this machine.
 
 use std::{
     env, fs, io,
-    os::unix::{
-        fs::{MetadataExt, PermissionsExt},
-        process::CommandExt,
-    },
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use super::{PostgresError, fetch};
+use super::{PostgresError, account::Account, fetch};
 
 /// PostgreSQL server programs found on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +16,7 @@ pub struct Installation {
     pub bin_dir: PathBuf,
     /// The major version, such as 17.
     pub major: u32,
-    /// What `postgres --version` says, such as `postgres (PostgreSQL) 17.10`.
+    /// The version's number without the packager's additions, such as `17.10` or `18beta1`.
     pub version: String,
 }
 
@@ -83,11 +80,11 @@ impl Installation {
         }
         let output = command.output().map_err(|error| refuse(format!("postgres does not run: {error}")))?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let (true, Some(major)) = (output.status.success(), major(&text)) else {
+        let (true, Some((major, version))) = (output.status.success(), version(&text)) else {
             let words = String::from_utf8_lossy(&output.stderr);
             return Err(refuse(format!("postgres --version fails: {}", words.trim())));
         };
-        Ok(Installation { bin_dir: bin_dir.to_owned(), major, version: text.trim().to_owned() })
+        Ok(Installation { bin_dir: bin_dir.to_owned(), major, version: version.to_owned() })
     }
 }
 
@@ -211,62 +208,12 @@ fn unique(dirs: impl Iterator<Item = PathBuf>) -> impl Iterator<Item = PathBuf> 
     })
 }
 
-/// The major version in `postgres (PostgreSQL) 15.13 (Debian 15.13-0+deb12u1)`, `… 18beta1` or `… 19devel`.
-fn major(version: &str) -> Option<u32> {
-    let number = version.split_once("(PostgreSQL) ")?.1;
+/// The major version and the number in `postgres (PostgreSQL) 15.13 (Debian 15.13-0+deb12u1)`, `… 18beta1` or
+/// `… 19devel`.
+fn version(text: &str) -> Option<(u32, &str)> {
+    let number = text.split_once("(PostgreSQL) ")?.1.split_whitespace().next()?;
     let end = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
-    number.get(..end)?.parse().ok()
-}
-
-/// A user that root runs servers as.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Account {
-    pub(super) name: String,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-}
-
-impl Account {
-    /// Whom to run as: `None` (as we are) unless we are root, which PostgreSQL refuses.
-    pub(super) fn for_servers() -> Result<Option<Account>, PostgresError> {
-        if !rustix::process::geteuid().is_root() {
-            return Ok(None);
-        }
-        let passwd = fs::read_to_string("/etc/passwd").map_err(PostgresError::io("reading /etc/passwd"))?;
-        let account = ["postgres", "nobody"].iter().find_map(|name| Account::in_passwd(&passwd, name));
-        account.map(Some).ok_or(PostgresError::NoAccount)
-    }
-
-    fn in_passwd(passwd: &str, wanted: &str) -> Option<Account> {
-        passwd.lines().find_map(|line| {
-            let mut fields = line.split(':');
-            let name = fields.next().filter(|name| *name == wanted)?;
-            let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
-            (uid != 0).then(|| Account { name: name.to_owned(), uid, gid })
-        })
-    }
-
-    /// The first directory on the way to `path`, or `path` itself, that this user may not enter or run.
-    pub(super) fn blocked(&self, path: &Path) -> Option<PathBuf> {
-        let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let mut way: Vec<&Path> = real.ancestors().collect();
-        way.reverse();
-        way.into_iter().find(|step| !self.may(step, 0o1)).map(Path::to_owned)
-    }
-
-    /// Whether the permission bits (of `rwx`, 0o7) are all given to this user.
-    pub(super) fn may(&self, path: &Path, bits: u32) -> bool {
-        fs::metadata(path).is_ok_and(|meta| {
-            let shift = if meta.uid() == self.uid {
-                6
-            } else if meta.gid() == self.gid {
-                3
-            } else {
-                0
-            };
-            (meta.mode() >> shift) & bits == bits
-        })
-    }
+    Some((number.get(..end)?.parse().ok()?, number))
 }
 
 #[cfg(test)]
@@ -274,20 +221,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn account_is_read_from_passwd_unless_it_is_root() {
-        let passwd = "root:x:0:0::/:/bin/sh\npostgres:x:0:0::/:\nnobody:x:65534:65533:n:/nonexistent:/x\nbroken\n";
-        let nobody = Account { name: "nobody".to_owned(), uid: 65534, gid: 65533 };
-        assert_eq!(Account::in_passwd(passwd, "nobody"), Some(nobody));
-        assert_eq!(Account::in_passwd(passwd, "postgres"), None);
-        assert_eq!(Account::in_passwd(passwd, "broken"), None);
-    }
-
-    #[test]
-    fn major_version_is_read_from_all_kinds_of_releases() {
-        assert_eq!(major("postgres (PostgreSQL) 15.13 (Debian 15.13-0+deb12u1)\n"), Some(15));
-        assert_eq!(major("postgres (PostgreSQL) 18beta1"), Some(18));
-        assert_eq!(major("postgres (PostgreSQL) 9.6"), Some(9));
-        assert_eq!(major("cockroach 23.1"), None);
+    fn version_is_read_from_all_kinds_of_releases() {
+        assert_eq!(version("postgres (PostgreSQL) 15.13 (Debian 15.13-0+deb12u1)\n"), Some((15, "15.13")));
+        assert_eq!(version("postgres (PostgreSQL) 17.10\n"), Some((17, "17.10")));
+        assert_eq!(version("postgres (PostgreSQL) 18beta1"), Some((18, "18beta1")));
+        assert_eq!(version("postgres (PostgreSQL) 9.6"), Some((9, "9.6")));
+        assert_eq!(version("postgres (PostgreSQL) \n"), None);
+        assert_eq!(version("cockroach 23.1"), None);
     }
 
     #[test]

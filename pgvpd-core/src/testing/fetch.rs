@@ -23,7 +23,8 @@ use tokio::{
 
 use super::{
     PostgresError,
-    discover::{self, Account, Installation},
+    account::Account,
+    discover::{self, Installation},
 };
 
 /// Whether a copy of PostgreSQL may be fetched if none is found on this machine.

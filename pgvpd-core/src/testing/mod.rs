@@ -14,9 +14,13 @@
 //! # }
 //! ```
 
+mod account;
+mod builder;
 mod discover;
 mod fetch;
 mod postgres;
+mod private_dir;
+mod processes;
 mod supervise;
 
 use std::{
@@ -26,12 +30,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use self::supervise::open_plain;
+use self::private_dir::open_plain;
 
 pub use self::{
+    builder::PostgresBuilder,
     discover::{Installation, discover},
     fetch::Fetch,
-    postgres::{Postgres, PostgresBuilder},
+    postgres::Postgres,
 };
 
 /// Why a private PostgreSQL could not be found, started or used. Every message says what to change.

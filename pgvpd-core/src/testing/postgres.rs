@@ -1,10 +1,7 @@
 //! A private, throw-away PostgreSQL server.
 
 use std::{
-    ffi::OsString,
-    fs,
-    io::{self, Read},
-    net::{Ipv4Addr, TcpListener},
+    io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -20,116 +17,11 @@ use tokio::{
 use tokio_postgres::{Client, NoTls};
 
 use super::{
-    Fetch, Installation, PostgresError,
-    discover::Account,
-    fetch::{self, blocking},
-    length,
-    supervise::{Cluster, POLL, read_plain, remove_if_there},
+    Installation, PostgresBuilder, PostgresError, length,
+    private_dir::{read_plain, remove_if_there},
+    supervise::{Cluster, POLL},
     tail,
 };
-
-/// How long the server may take to accept connections, and `initdb` to end.
-const START_LIMIT: Duration = Duration::from_secs(30);
-/// How long a connection or a reload may take.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-/// How often another port is tried when somebody took the one that was free a moment ago.
-const PORT_ATTEMPTS: u32 = 5;
-const SUPERUSER: &str = "postgres";
-const IN_URL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-
-/// Overridable; the data is thrown away, so nothing has to survive a power failure.
-const DEFAULTS: [(&str, &str); 5] = [
-    ("listen_addresses", "127.0.0.1"),
-    ("max_connections", "200"),
-    ("fsync", "off"),
-    ("synchronous_commit", "off"),
-    ("full_page_writes", "off"),
-];
-
-/// What a [`Postgres`] shall be like. Made by [`Postgres::builder`].
-///
-/// ```no_run
-/// # async fn example() -> Result<(), pgvpd_core::testing::PostgresError> {
-/// use pgvpd_core::testing::{Fetch, Postgres};
-///
-/// let postgres = Postgres::builder()
-///     .bin_dir("/usr/lib/postgresql/15/bin")
-///     .fetch(Fetch::Never)
-///     .setting("log_statement", "all")
-///     .hba(["host all all 127.0.0.1/32 md5"])
-///     .start()
-///     .await?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone, Default)]
-pub struct PostgresBuilder {
-    bin_dir: Option<PathBuf>,
-    fetch: Fetch,
-    settings: Vec<(String, String)>,
-    hba: Option<Vec<String>>,
-}
-
-impl PostgresBuilder {
-    /// The directory that holds `initdb` and `postgres`. Without it: `PGVPD_PG_BINDIR`, else what
-    /// [`discover`](super::discover()) finds first, else a copy that is fetched. A directory that cannot be used is an
-    /// error; no other is tried.
-    pub fn bin_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.bin_dir = Some(dir.into());
-        self
-    }
-
-    /// Whether a copy may be fetched if none is found; allowed unless told otherwise.
-    pub fn fetch(mut self, fetch: Fetch) -> Self {
-        self.fetch = fetch;
-        self
-    }
-
-    /// A setting of `postgresql.conf`, any number of them; the last of a name wins. `ALTER SYSTEM` overrides it.
-    ///
-    /// `port` and `unix_socket_directories` are the launcher's; setting them has no effect.
-    pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.settings.push((name.into(), value.into()));
-        self
-    }
-
-    /// The lines of `pg_hba.conf`, instead of those that ask everybody for a SCRAM password.
-    ///
-    /// [`Postgres::connect`] needs one that lets user `postgres` in from 127.0.0.1.
-    pub fn hba<L: Into<String>>(mut self, lines: impl IntoIterator<Item = L>) -> Self {
-        self.hba = Some(lines.into_iter().map(Into::into).collect());
-        self
-    }
-
-    /// Makes a cluster and starts its server, which takes about a second; more if PostgreSQL has to be fetched first.
-    ///
-    /// As root the server runs as user `postgres`, else `nobody`. Cancelling this leaves nothing behind.
-    ///
-    /// # Errors
-    ///
-    /// [`PostgresError`]: no usable programs, no place for the data, or the server does not start within 30 s.
-    pub async fn start(self) -> Result<Postgres, PostgresError> {
-        let account = Account::for_servers()?;
-        let installation = fetch::locate_or_fetch(self.bin_dir, self.fetch, account.clone()).await?;
-        let cluster = blocking(move || Cluster::create(account)).await?;
-        let mut postgres = Postgres {
-            dir: cluster.dir.path.clone(),
-            data_dir: cluster.dir.path.join("data"),
-            password: random_password()?,
-            port: 0,
-            installation,
-            settings: self.settings,
-            cluster: Mutex::new(cluster),
-        };
-        tracing::debug!(version = postgres.installation.version, dir = %postgres.dir.display(), "starting PostgreSQL");
-        postgres.initdb().await?;
-        if let Some(lines) = self.hba {
-            postgres.cluster.get_mut().dir.write("data/pg_hba.conf", &file_of(lines))?;
-        }
-        postgres.first_start().await?;
-        Ok(postgres)
-    }
-}
 
 /// A private PostgreSQL server with a new cluster. It ends, and its directory is removed, when this is dropped or when
 /// the process ends, in whatever way; Ctrl-C does not reach it.
@@ -148,14 +40,14 @@ impl PostgresBuilder {
 /// # }
 /// ```
 pub struct Postgres {
-    dir: PathBuf,
-    data_dir: PathBuf,
-    password: String,
-    port: u16,
-    installation: Installation,
-    settings: Vec<(String, String)>,
+    pub(super) dir: PathBuf,
+    pub(super) data_dir: PathBuf,
+    pub(super) password: String,
+    pub(super) port: u16,
+    pub(super) installation: Installation,
+    pub(super) settings: Vec<(String, String)>,
     /// Held while the server is started or ended, so that those who do it wait for each other.
-    cluster: Mutex<Cluster>,
+    pub(super) cluster: Mutex<Cluster>,
 }
 
 impl std::fmt::Debug for Postgres {
@@ -205,7 +97,7 @@ impl Postgres {
         &self.password
     }
 
-    /// The major version, and what `postgres --version` says.
+    /// The major version, and the number without the packager's additions, such as `(15, "15.18")`.
     pub fn version(&self) -> (u32, &str) {
         (self.installation.major, &self.installation.version)
     }
@@ -287,7 +179,7 @@ impl Postgres {
     }
 
     /// Kills the server and its children by SIGKILL, as a crash would, and waits until they are gone. The data stays,
-    /// but for what was committed in the last moments: for that, `.setting("synchronous_commit", "on")` or a `CHECKPOINT`.
+    /// with everything that was committed, unless a setting is `synchronous_commit = off`.
     ///
     /// # Errors
     ///
@@ -329,53 +221,8 @@ impl Postgres {
         self.cluster.lock().await.stop().await
     }
 
-    async fn initdb(&mut self) -> Result<(), PostgresError> {
-        let mut command: Vec<OsString> = vec![self.installation.bin_dir.join("initdb").into(), "-D".into()];
-        command.push(self.data_dir.clone().into());
-        command.extend(["-U", SUPERUSER, "-A", "scram-sha-256", "-E", "UTF8"].map(OsString::from));
-        command.extend(["--locale=C", "--no-sync", "--pwfile=password"].map(OsString::from));
-        let cluster = self.cluster.get_mut();
-        cluster.dir.write("password", &self.password)?;
-        cluster.run(&command).await?;
-        let status = cluster.wait(START_LIMIT).await;
-        let forgotten = remove_if_there(&self.dir.join("password"));
-        if status != Some(0) {
-            return Err(PostgresError::Initdb { output: tail(&self.dir.join("log"), 0) });
-        }
-        let config = self.data_dir.join("postgresql.conf");
-        let mut text =
-            fs::read_to_string(&config).map_err(PostgresError::io(format!("reading {}", config.display())))?;
-        text.push_str("\ninclude 'launcher.conf'\n");
-        cluster.dir.write("data/postgresql.conf", &text)?;
-        forgotten.map_err(PostgresError::io("removing the password file"))
-    }
-
-    /// Starts on a port that is free, another one if somebody else takes it meanwhile.
-    async fn first_start(&mut self) -> Result<(), PostgresError> {
-        for attempt in 1.. {
-            self.port = free_port().map_err(PostgresError::io("looking for a free port"))?;
-            let mut cluster = self.cluster.lock().await;
-            cluster.dir.write("data/launcher.conf", &self.configuration())?;
-            match self.launch(&mut cluster).await {
-                Err(PostgresError::Start { log, .. }) if attempt < PORT_ATTEMPTS && log.contains("could not bind") => {
-                    tracing::debug!(port = self.port, "the port was taken; trying another");
-                }
-                result => return result,
-            }
-        }
-        Ok(())
-    }
-
-    fn configuration(&self) -> String {
-        let defaults = DEFAULTS.into_iter();
-        let asked = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let (port, dir) = (self.port.to_string(), self.dir.to_string_lossy());
-        let fixed = [("port", port.as_str()), ("unix_socket_directories", &dir)];
-        file_of(defaults.chain(asked).chain(fixed).map(|(name, value)| format!("{name} = {}", quoted(value))))
-    }
-
     /// Starts the server and waits until it accepts connections.
-    async fn launch(&self, cluster: &mut Cluster) -> Result<(), PostgresError> {
+    pub(super) async fn launch(&self, cluster: &mut Cluster) -> Result<(), PostgresError> {
         let log = self.dir.join("log");
         let from = length(&log);
         let command = [self.installation.bin_dir.join("postgres").into(), "-D".into(), self.data_dir.clone().into()];
@@ -439,36 +286,27 @@ fn sql_error(doing: &'static str, dbname: &str) -> impl FnOnce(tokio_postgres::E
     move |source| PostgresError::Sql { doing, dbname, source }
 }
 
-/// 128 bits from the system, in hexadecimal digits.
-fn random_password() -> Result<String, PostgresError> {
-    let mut bytes = [0; 16];
-    let read = fs::File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes));
-    read.map_err(PostgresError::io("reading /dev/urandom"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
-}
-
 /// Line 8 of `postmaster.pid` (LOCK_FILE_LINE_PM_STATUS in PostgreSQL's `pidfile.h`), padded with spaces.
 fn is_ready(postmaster_pid: &Path) -> bool {
     let text = read_plain(postmaster_pid).unwrap_or_default();
     text.lines().nth(7).is_some_and(|status| status.trim_end() == "ready")
 }
 
-/// A value of a configuration file, as the manual's chapter "Setting Parameters" has it.
-fn quoted(value: &str) -> String {
-    let escaped = value.replace('\\', "\\\\").replace('\'', "''").replace('\n', "\\n");
-    format!("'{escaped}'")
-}
-
-fn file_of<L: Into<String>>(lines: impl IntoIterator<Item = L>) -> String {
+pub(super) fn file_of<L: Into<String>>(lines: impl IntoIterator<Item = L>) -> String {
     lines.into_iter().map(|line| line.into() + "\n").collect()
 }
 
+/// How long the server may take to accept connections, and `initdb` to end.
+pub(super) const START_LIMIT: Duration = Duration::from_secs(30);
+/// How long a connection or a reload may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const SUPERUSER: &str = "postgres";
+const IN_URL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -482,11 +320,5 @@ mod tests {
         fs::write(&file, "ready\n")?;
         assert!(!is_ready(&file));
         Ok(())
-    }
-
-    #[test]
-    fn setting_value_cannot_end_its_quotes() {
-        assert_eq!(quoted(r"it's C:\"), r"'it''s C:\\'");
-        assert_eq!(quoted("a\nport = 1"), r"'a\nport = 1'");
     }
 }
