@@ -137,3 +137,6 @@ async fn close(mut client: Conn<Socket>, ended: Ended, address: crate::config::C
     }
     client.finish().await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,6 +79,7 @@ impl<'a> Iterator for TaggedFrames<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn length_below_four_or_above_the_limit_is_an_error_from_the_header_alone() {
@@ -96,5 +97,37 @@ mod tests {
             assert_eq!(frame(&bytes[..end], 100), Ok(Parsed::Incomplete));
         }
         assert_eq!(frame(bytes, 100), Ok(Parsed::Complete(Frame { tag: b'Z', body: b"I" }, 6)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_split_anywhere_give_the_same_message_and_never_more_than_was_there(
+            bytes in prop::collection::vec(prop_oneof![Just(0_u8), Just(4), Just(9), any::<u8>()], 0..60),
+            max in 0_usize..40,
+        ) {
+            let whole = frame(&bytes, max);
+            if let Ok(Parsed::Complete(_, size)) = &whole {
+                prop_assert!((5..=bytes.len()).contains(size) && *size <= max + 1);
+            }
+            // The first prefix that decides, decides as the whole does.
+            let prefixes = (0..=bytes.len()).map(|end| frame(&bytes[..end], max));
+            let decided = prefixes.into_iter().find(|result| *result != Ok(Parsed::Incomplete));
+            prop_assert_eq!(decided.unwrap_or(Ok(Parsed::Incomplete)), whole);
+        }
+
+        #[test]
+        fn a_stream_of_messages_is_cut_where_its_lengths_say(
+            messages in prop::collection::vec((any::<u8>(), prop::collection::vec(any::<u8>(), 0..20)), 0..8),
+        ) {
+            let mut bytes = Vec::new();
+            for (tag, body) in &messages {
+                bytes.push(*tag);
+                bytes.extend(u32::try_from(body.len() + 4).expect("short").to_be_bytes());
+                bytes.extend(body);
+            }
+            let found: Vec<(u8, Vec<u8>)> =
+                TaggedFrames::new(&bytes, 100).map(|frame| (frame.tag, frame.body.to_vec())).collect();
+            prop_assert_eq!(found, messages);
+        }
     }
 }
