@@ -1,0 +1,108 @@
+//! Cancel requests reach the query they are for, and no other.
+
+use crate::support::{Cluster, TestResult, WireClient, cluster, eventually, proxy, proxy_for, startup_packet, within};
+
+/// A CancelRequest with the contents of a BackendKeyData message.
+fn cancel_request(key: &[u8]) -> Vec<u8> {
+    let mut packet = u32::try_from(key.len() + 8).unwrap().to_be_bytes().to_vec();
+    packet.extend(80_877_102_u32.to_be_bytes());
+    packet.extend(key);
+    packet
+}
+
+async fn send_cancel(port: u16, key: &[u8]) {
+    let mut client = WireClient::connect(port).await;
+    client.send(&cancel_request(key)).await;
+    assert_eq!(client.message().await, None, "a cancel request is answered with nothing");
+}
+
+async fn sleeps_on(pid: &str) -> bool {
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1::text::int AND wait_event = 'PgSleep'";
+    let sleeping: i64 = cluster().await.admin().await.query_one(sql, &[&pid]).await.expect("query").get(0);
+    sleeping == 1
+}
+
+#[tokio::test]
+async fn a_running_query_is_cancelled() -> TestResult {
+    let proxy = proxy(&[]).await;
+    let client = proxy.log_in("app_user.acme").await;
+    let pid: String = client.query_one("SELECT pg_backend_pid()::text", &[]).await?.get(0);
+    let token = client.cancel_token();
+    let query = tokio::spawn(async move { (client.batch_execute("SELECT pg_sleep(600)").await, client) });
+    eventually("the query runs", async || sleeps_on(&pid).await).await;
+    token.cancel_query(tokio_postgres::NoTls).await?;
+    let (outcome, client) = within("the query ends", query).await?;
+    assert_eq!(outcome.unwrap_err().code().map(|code| code.code()), Some("57014"));
+    client.batch_execute("SELECT 1").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn keys_of_ended_sessions_and_made_up_ones_cancel_nothing() {
+    let proxy = proxy(&[]).await;
+    let mut first = proxy.connect().await;
+    let late_key = first.log_in("app_user.acme", &[]).await;
+    drop(first);
+    eventually("the session has ended", async || proxy.handle.stats().sessions_active == 0).await;
+
+    let mut victim = proxy.connect().await;
+    let key = victim.log_in("app_user.globex", &[]).await;
+    let pid = victim.value("SELECT pg_backend_pid()").await;
+    victim.query("SELECT pg_sleep(600)").await;
+    eventually("the query runs", async || sleeps_on(&pid).await).await;
+    let guessed = [&key[..4], &[0, 1, 2, 3]].concat();
+    for wrong in [&late_key, &guessed, &vec![0; 8], &vec![7; 260]] {
+        send_cancel(proxy.port(), wrong).await;
+        assert!(sleeps_on(&pid).await, "the query goes on");
+    }
+    send_cancel(proxy.port(), &key).await;
+    eventually("the right key cancels", async || !sleeps_on(&pid).await).await;
+    while victim.message().await.is_some_and(|(tag, _)| tag != b'Z') {}
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_leaves_no_cancel_hanging() -> TestResult {
+    let own = Cluster::start().await;
+    let proxy = proxy_for(&own.postgres, &[]).await?;
+    let mut client = proxy.connect().await;
+    let key = client.log_in("app_user.acme", &[]).await;
+    own.postgres.kill().await?;
+    send_cancel(proxy.port(), &key).await;
+    Ok(())
+}
+
+/// Protocol 3.2 came with PostgreSQL 18: its cancel keys have 32 bytes.
+#[tokio::test]
+async fn long_cancel_keys_of_protocol_3_2_work() -> TestResult {
+    let own;
+    let server = match std::env::var("PGVPD_TEST_PG18_BINDIR") {
+        Ok(bin_dir) => {
+            own = Cluster::start_in(&bin_dir).await;
+            &own
+        }
+        Err(_) => cluster().await,
+    };
+    let proxy = proxy_for(&server.postgres, &[]).await?;
+    let mut client = proxy.connect().await;
+    client.send(&startup_packet(0x3_0002, &[("user", "app_user.acme"), ("database", "shop")])).await;
+    client.authenticate().await;
+    let key = client.until(b'K').await;
+    client.until(b'Z').await;
+    // An older server negotiates 3.0, whose keys have 4 bytes.
+    assert_eq!(key.len(), if server.is_at_least(18) { 36 } else { 8 });
+    let pid = client.value("SELECT pg_backend_pid()").await;
+    client.query("SELECT pg_sleep(600)").await;
+    let admin = server.admin().await;
+    eventually("the query runs", async || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1::text::int AND wait_event = 'PgSleep'";
+        admin.query_one(sql, &[&pid]).await.is_ok_and(|row| row.get::<_, i64>(0) == 1)
+    })
+    .await;
+    send_cancel(proxy.port(), &key).await;
+    let (mut tag, mut body) = client.message().await.expect("an answer");
+    while tag != b'E' {
+        (tag, body) = client.message().await.expect("an error");
+    }
+    assert!(String::from_utf8_lossy(&body).contains("57014"));
+    Ok(())
+}

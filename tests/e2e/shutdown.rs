@@ -1,0 +1,72 @@
+//! Stopping and reloading, as the library does it.
+
+use std::time::Duration;
+
+use pgvpd_core::{Config, Settings};
+use tokio::net::TcpStream;
+
+use crate::support::{TestResult, cluster, eventually, proxy, within};
+
+#[tokio::test]
+async fn a_shutdown_lets_sessions_finish_and_accepts_no_more() -> TestResult {
+    let proxy = proxy(&[]).await;
+    let client = proxy.log_in("app_user.acme").await;
+    let port = proxy.port();
+    let handle = std::sync::Arc::new(proxy.handle);
+    let stopping = tokio::spawn({
+        let handle = handle.clone();
+        async move { handle.shutdown(Duration::from_secs(600)).await }
+    });
+    eventually("no more clients", async || TcpStream::connect(("127.0.0.1", port)).await.is_err()).await;
+    client.batch_execute("SELECT 1").await?;
+    drop(client);
+    assert_eq!(within("the end", stopping).await?, 0);
+    within("closed", handle.closed()).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_shutdown_closes_what_does_not_finish_in_time_and_counts_it() -> TestResult {
+    let proxy = proxy(&[]).await;
+    let mut idle = proxy.connect().await;
+    idle.log_in("app_user.acme", &[]).await;
+    let mut greeting = proxy.connect().await;
+    greeting.start("app_user.acme", &[]).await;
+    greeting.until(b'R').await;
+    assert_eq!(within("the end", proxy.handle.shutdown(Duration::ZERO)).await, 2);
+    assert_eq!(idle.message().await, None, "raw bytes have flowed: it closes without a word");
+    greeting.refusal().await.assert_is("57P01");
+    Ok(())
+}
+
+#[tokio::test]
+async fn dropping_the_handle_stops_the_proxy() {
+    let proxy = proxy(&[]).await;
+    let mut client = proxy.connect().await;
+    client.log_in("app_user.acme", &[]).await;
+    drop(proxy);
+    assert_eq!(client.message().await, None);
+}
+
+#[tokio::test]
+async fn a_reload_holds_for_new_sessions_and_leaves_open_ones() -> TestResult {
+    let proxy = proxy(&[]).await;
+    let open = proxy.log_in("app_user.acme").await;
+    let mut settings = Settings::new();
+    settings.set("upstream_port", cluster().await.postgres.port())?;
+    settings.set("tenant_deny", "acme")?;
+    proxy.handle.reload(Config::from_settings(settings)?);
+    assert!(proxy.try_log_in("app_user.acme").await.is_err());
+    proxy.log_in("app_user.globex").await;
+    open.batch_execute("SELECT 1").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn several_proxies_run_in_one_process() {
+    let (first, second) = (proxy(&[("tenant_deny", "acme")]).await, proxy(&[]).await);
+    assert!(first.try_log_in("app_user.acme").await.is_err());
+    second.assert_serves().await;
+    drop(first);
+    second.assert_serves().await;
+}

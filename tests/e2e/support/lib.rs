@@ -1,0 +1,41 @@
+//! What the end-to-end tests share: one PostgreSQL, proxies before it, a client that speaks the wire protocol, psql.
+#![expect(clippy::expect_used, reason = "a test that cannot be set up fails with the reason")]
+
+mod cluster;
+mod fake_server;
+mod proxy;
+mod psql;
+mod wire_client;
+
+pub use cluster::{APP_PASSWORD, Cluster, SHOP, TestDatabase, cluster};
+pub use fake_server::FakeServer;
+pub use proxy::{TestProxy, proxy, proxy_for};
+pub use psql::{Psql, psql};
+pub use wire_client::{PgError, WireClient, startup_packet};
+
+/// How long anything in a test may take before it counts as stuck.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// What a test may give up with.
+pub type TestResult = Result<(), Box<dyn std::error::Error>>;
+
+/// The future's value, or a panic that names what was waited for.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what}: nothing within {} s", PATIENCE.as_secs()),
+    }
+}
+
+/// Waits until a condition holds, asking again and again.
+pub async fn eventually<F>(what: &str, mut holds: impl FnMut() -> F)
+where
+    F: Future<Output = bool>,
+{
+    within(what, async {
+        while !holds().await {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
