@@ -93,3 +93,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         (self.stream, received, queued)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_is_still_sending_gets_the_last_words() {
+        let (mut peer, stream) = duplex(64);
+        let mut conn = Conn::new(stream);
+        conn.queue(b"FATAL");
+        let finished = tokio::spawn(conn.finish());
+        peer.write_all(&[0; 10_000]).await.expect("what is sent meanwhile is taken");
+        peer.shutdown().await.expect("ended");
+        let mut last_words = Vec::new();
+        peer.read_to_end(&mut last_words).await.expect("read");
+        assert_eq!(last_words, b"FATAL");
+        finished.await.expect("finished");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_never_stops_or_never_reads_is_left_after_a_moment() {
+        let (mut endless, stream) = duplex(64);
+        let sending = tokio::spawn(async move { while endless.write_all(&[0; 64]).await.is_ok() {} });
+        Conn::new(stream).finish().await;
+        sending.await.expect("cut off");
+        let (_deaf, stream) = duplex(4);
+        let mut conn = Conn::new(stream);
+        conn.queue(b"more than it takes");
+        conn.finish().await;
+    }
+}
