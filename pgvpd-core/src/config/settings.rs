@@ -1,6 +1,7 @@
 //! Raw settings: option names and values as text, each with where it came from.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -163,24 +164,51 @@ impl Settings {
     /// Takes the options from the `PGVPD_*` environment variables.
     ///
     /// # Errors
-    /// [`ConfigError`] for values that are not UTF-8.
+    /// [`ConfigError`] for a value that is not UTF-8, for a variable of an option that this release does not have, and
+    /// for one that looks like a misspelt option. Other unknown names are left alone, since they may be somebody
+    /// else's: Kubernetes sets `PGVPD_SERVICE_HOST` for a service `pgvpd`.
     pub fn from_env() -> Result<Self, ConfigError> {
+        Self::from_variables(std::env::vars_os())
+    }
+
+    fn from_variables(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<Self, ConfigError> {
         let mut settings = Self::new();
         let mut problems = Vec::new();
-        for option in OPTIONS {
-            let origin = Origin::Environment(option.env.into());
-            match std::env::var(option.env) {
-                Ok(text) => problems.extend(settings.set_from(option.name, text, origin).err()),
-                Err(std::env::VarError::NotPresent) => {}
-                Err(std::env::VarError::NotUnicode(_)) => problems.push(Problem {
-                    option: Some(option.name.into()),
+        for (variable, value) in variables {
+            let Some(variable) = variable.to_str().filter(|name| name.starts_with("PGVPD_")) else { continue };
+            let name = match OPTIONS.iter().find(|option| option.env == variable) {
+                Some(option) => option.name,
+                None => {
+                    problems.extend(refused_variable(variable));
+                    continue;
+                }
+            };
+            let origin = Origin::Environment(variable.into());
+            problems.extend(match value.into_string() {
+                Ok(text) => settings.set_from(name, text, origin).err(),
+                Err(_) => Some(Problem {
+                    option: Some(name.into()),
                     origin: Some(origin),
                     message: "the value is not valid UTF-8".into(),
                 }),
-            }
+            });
         }
         if problems.is_empty() { Ok(settings) } else { Err(ConfigError { problems }) }
     }
+}
+
+/// Names that programs around the proxy read.
+const OTHER_VARIABLES: &[&str] = &["PGVPD_CONFIG", "PGVPD_PG_BINDIR", "PGVPD_CACHE_DIR"];
+
+/// What is wrong with a variable of no option: to ignore one that somebody meant, such as a limit, would fail open.
+fn refused_variable(variable: &str) -> Option<Problem> {
+    let name = variable.strip_prefix("PGVPD_").unwrap_or(variable).to_lowercase();
+    let is_meant = NOT_YET.contains(&name.as_str()) || nearest_option(&name).is_some();
+    (is_meant && !OTHER_VARIABLES.contains(&variable)).then(|| Problem {
+        message: unknown(&name),
+        option: Some(name),
+        origin: Some(Origin::Environment(variable.into())),
+    })
 }
 
 /// Says what an unknown key might have meant.
@@ -188,16 +216,18 @@ fn unknown(name: &str) -> String {
     if NOT_YET.contains(&name) {
         return "this release does not have this option yet; remove it".into();
     }
-    let key = name.to_lowercase().replace('-', "_");
-    let nearest = OPTIONS
-        .iter()
-        .map(|option| (strsim::damerau_levenshtein(&key, option.name), option.name))
-        .min()
-        .filter(|(distance, option)| *distance <= 1 + option.len() / 4);
-    match nearest {
-        Some((_, option)) => format!("unknown option; did you mean {option}?"),
+    match nearest_option(name) {
+        Some(option) => format!("unknown option; did you mean {option}?"),
         None => "unknown option; `pgvpd --help` lists them all".into(),
     }
+}
+
+/// The option that a misspelt name most likely means.
+fn nearest_option(name: &str) -> Option<&'static str> {
+    let key = name.to_lowercase().replace('-', "_");
+    let distances = OPTIONS.iter().map(|option| (strsim::damerau_levenshtein(&key, option.name), option.name));
+    let (distance, option) = distances.min()?;
+    (distance <= 1 + option.len() / 4).then_some(option)
 }
 
 impl<'de> Deserialize<'de> for Settings {
@@ -295,6 +325,25 @@ mod tests {
         assert!(error.to_string().contains("did you mean tenant_deny?"), "{error}");
         let error = Settings::new().set("admin_port", 1).expect_err("not there yet");
         assert!(error.to_string().contains("does not have this option yet"), "{error}");
+    }
+
+    #[test]
+    fn variables_that_somebody_meant_are_never_ignored() {
+        use std::os::unix::ffi::OsStringExt;
+
+        let read = |variables: &[(&str, &str)]| {
+            Settings::from_variables(variables.iter().map(|(name, value)| (name.into(), value.into())))
+        };
+        let foreign =
+            [("PGVPD_SERVICE_HOST", "x"), ("PGVPD_PORT_6432_TCP", "x"), ("PGVPD_PG_BINDIR", "x"), ("HOME", "x")];
+        let settings = read(&[&[("PGVPD_HOST", "::1"), ("PGVPD_PORT", "1")], &foreign[..]].concat()).expect("valid");
+        assert_eq!((settings.value("listen_host"), settings.value("port")), (Some("::1"), Some("1")));
+        for meant in ["PGVPD_TENANT_DNEY", "PGVPD_TENANT_RATE_LIMIT", "PGVPD_ADMIN_PORT"] {
+            let error = read(&[(meant, "x")]).expect_err(meant);
+            assert!(error.to_string().contains(&format!("environment variable {meant}")), "{error}");
+        }
+        let not_utf8 = ("PGVPD_SET_ROLE".into(), OsString::from_vec(vec![0xff]));
+        assert!(Settings::from_variables([not_utf8].into_iter()).is_err());
     }
 
     #[test]
