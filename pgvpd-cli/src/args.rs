@@ -4,10 +4,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use pgvpd_core::config::{OPTIONS, OptionSpec};
-use pgvpd_core::{ConfigError, Origin, Settings};
+use pgvpd_core::{ConfigError, Origin, Problem, Settings};
 
 use crate::demo::DemoOptions;
 
@@ -18,7 +17,8 @@ const AFTER_HELP: &str = "\
 Options may also stand in a file (--config) as `name = value`, names with underscores, and in environment variables.
 A flag wins over the environment, which wins over the file.
 
-Signals: SIGTERM and SIGINT let sessions finish for shutdown_timeout, a second one stops at once; SIGHUP reloads.
+Signals: SIGTERM and SIGINT stop the proxy; sessions may go on for shutdown_timeout, a second signal ends them at once.
+SIGHUP reads the configuration again.
 Exit codes: 0 done, 1 failed, 2 bad command line or configuration, 3 could not start, 128+n second signal.";
 
 const STYLES: Styles = Styles::styled()
@@ -32,8 +32,8 @@ const STYLES: Styles = Styles::styled()
 pub(crate) struct Arguments {
     pub(crate) action: Action,
     config_file: Option<PathBuf>,
-    /// Environment and flags.
-    overrides: Settings,
+    /// Environment and flags, or what is wrong with them.
+    overrides: Result<Settings, ConfigError>,
 }
 
 /// What to do.
@@ -58,32 +58,43 @@ impl Arguments {
             _ if matches.get_flag("check_config") => Action::CheckConfig,
             _ => Action::Serve,
         };
-        let overrides =
-            overrides(&matches).map_err(|error| command().error(clap::error::ErrorKind::ValueValidation, error))?;
-        Ok(Self { action, config_file: matches.get_one("config").cloned(), overrides })
+        Ok(Self { action, config_file: matches.get_one("config").cloned(), overrides: overrides(&matches) })
     }
 
     /// The settings of file, environment and flags together. Reads the file anew at each call.
     pub(crate) fn settings(&self) -> Result<Settings, ConfigError> {
-        let file = match &self.config_file {
-            Some(path) => Settings::from_file(path)?,
-            None => Settings::new(),
-        };
-        Ok(file.overlaid_by(self.overrides.clone()))
+        let file = self.config_file.as_ref().map_or_else(|| Ok(Settings::new()), Settings::from_file);
+        match (file, self.overrides.clone()) {
+            (Ok(file), Ok(overrides)) => Ok(file.overlaid_by(overrides)),
+            (Err(file), Err(overrides)) => Err(ConfigError { problems: [file.problems, overrides.problems].concat() }),
+            (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
+        }
     }
 }
 
+/// Environment and flags. The environment is read by the library, which also knows what may not be ignored.
 fn overrides(matches: &ArgMatches) -> Result<Settings, ConfigError> {
-    let mut settings = Settings::new();
+    let mut flags = Settings::new();
+    let mut problems = Vec::new();
     for option in OPTIONS {
-        let Some(text) = matches.get_one::<String>(option.name) else { continue };
-        let origin = match matches.value_source(option.name) {
-            Some(ValueSource::EnvVariable) => Origin::Environment(option.env.into()),
-            _ => Origin::Flag(format!("--{}", option.flag())),
-        };
-        settings.set_from(option.name, text.clone(), origin)?;
+        let Some(value) = matches.get_one::<OsString>(option.name) else { continue };
+        let origin = Origin::Flag(format!("--{}", option.flag()));
+        match value.to_str() {
+            Some(text) => problems.extend(flags.set_from(option.name, text.into(), origin).err()),
+            None => problems.push(Problem {
+                option: Some(option.name.into()),
+                origin: Some(origin),
+                message: "the value is not valid UTF-8".into(),
+            }),
+        }
     }
-    Ok(settings)
+    match Settings::from_env() {
+        Ok(environment) if problems.is_empty() => Ok(environment.overlaid_by(flags)),
+        environment => {
+            problems.extend(environment.err().into_iter().flat_map(|error| error.problems));
+            Err(ConfigError { problems })
+        }
+    }
 }
 
 /// The command as clap sees it.
@@ -120,12 +131,14 @@ fn argument(option: &'static OptionSpec) -> Arg {
     let argument = Arg::new(option.name)
         .long(option.flag())
         .value_name(option.value)
-        .env(option.env)
-        .hide_env_values(true)
-        .allow_hyphen_values(true)
+        .value_parser(value_parser!(OsString))
         .help_heading(option.topic.title())
-        .help(format!("{} [default: {}]", option.help, option.default));
-    if option.switch { argument.num_args(0..=1).require_equals(true).default_missing_value("true") } else { argument }
+        .help(format!("{}\n[default: {}] [env: {}]", option.help, option.default, option.env));
+    if option.switch {
+        argument.num_args(0..=1).default_missing_value("true")
+    } else {
+        argument.allow_hyphen_values(true)
+    }
 }
 
 fn demo_command() -> Command {
@@ -146,7 +159,7 @@ fn demo_command() -> Command {
             Arg::new("port")
                 .long("port")
                 .value_name("PORT")
-                .value_parser(value_parser!(u16))
+                .value_parser(|text: &str| text.parse::<u16>().map_err(|_| "give a number from 0 to 65535"))
                 .help("TCP port of the proxy [default: 6432, or a free one where that is taken]"),
         )
         .arg(
@@ -179,9 +192,10 @@ mod tests {
 
     #[test]
     fn flags_carry_their_origin_into_problems() {
-        let arguments = parse(&["--port", "x", "--allow-trust", "--tenant-separator=-"]).expect("parses");
-        let settings = arguments.settings().expect("no file");
+        let arguments = ["--port", "x", "--allow-trust", "--tenant-separator", "-", "--allow-cleartext", "no"];
+        let settings = parse(&arguments).expect("parses").settings().expect("no file");
         assert_eq!(settings.value("allow_trust"), Some("true"));
+        assert_eq!(settings.value("allow_cleartext"), Some("no"));
         assert_eq!(settings.value("tenant_separator"), Some("-"));
         let error = pgvpd_core::Config::from_settings(settings).expect_err("bad port");
         assert!(error.to_string().contains("flag --port"), "{error}");

@@ -20,16 +20,30 @@ pub(crate) type Outcome = Result<ExitCode, Exit>;
 impl Exit {
     /// Prints the reason and gives the code.
     pub(crate) fn report(self) -> ExitCode {
+        let (code, error) = self.into_parts();
+        if let Some(error) = error {
+            anstream::eprintln!("pgvpd: {error:#}");
+        }
+        code
+    }
+
+    /// Writes the reason to the log, for those who parse every line of it, and gives the code.
+    pub(crate) fn log(self) -> ExitCode {
+        let (code, error) = self.into_parts();
+        if let Some(error) = error {
+            tracing::error!(error = format!("{error:#}"), "pgvpd ends");
+        }
+        code
+    }
+
+    fn into_parts(self) -> (ExitCode, Option<anyhow::Error>) {
         let (code, error) = match self {
             Self::Failed(error) => (1, Some(error)),
             Self::Usage(error) => (2, Some(error)),
             Self::Start(error) => (3, Some(error)),
             Self::Signal(number) => (128 + number, None),
         };
-        if let Some(error) = error {
-            anstream::eprintln!("pgvpd: {error:#}");
-        }
-        ExitCode::from(code)
+        (ExitCode::from(code), error)
     }
 }
 

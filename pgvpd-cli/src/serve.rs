@@ -1,10 +1,11 @@
 //! `pgvpd`: the daemon, from configuration to the last session.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
-use pgvpd_core::config::UpstreamAddress;
-use pgvpd_core::{Config, Proxy, ProxyHandle, raise_file_limit};
+use pgvpd_core::config::{LogFormat, UpstreamAddress};
+use pgvpd_core::{Config, ConfigError, Proxy, ProxyHandle, raise_file_limit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
@@ -14,18 +15,24 @@ use crate::logging;
 
 /// `pgvpd --check-config`.
 pub(crate) fn check(arguments: &Arguments) -> Outcome {
-    let config = Config::from_settings(arguments.settings()?)?;
-    logging::filter(&config)?;
+    read(arguments)?;
     anstream::println!("pgvpd: the configuration is valid");
     Ok(ExitCode::SUCCESS)
 }
 
 /// `pgvpd`: runs the proxy until a signal ends it.
 pub(crate) fn serve(arguments: &Arguments) -> Outcome {
-    let config = Config::from_settings(arguments.settings()?)?;
+    let config = read(arguments)?;
     logging::install(&config)?;
+    let log_format = config.log_format;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    runtime.block_on(run(arguments, config))
+    let outcome = runtime.block_on(run(arguments, config));
+    // Tasks are dropped here; a host name that is still being resolved is not waited for.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    match log_format {
+        LogFormat::Text => outcome,
+        LogFormat::Json => Ok(outcome.unwrap_or_else(Exit::log)),
+    }
 }
 
 async fn run(arguments: &Arguments, config: Config) -> Outcome {
@@ -46,8 +53,8 @@ async fn run(arguments: &Arguments, config: Config) -> Outcome {
     let name = loop {
         match signals.next().await {
             Received::Reload => {
-                if let Some(config) = reload(arguments, &proxy) {
-                    timeout = config.shutdown_timeout;
+                if let Some(reloaded) = reload(arguments, &config, &proxy) {
+                    timeout = reloaded.shutdown_timeout;
                 }
             }
             Received::Stop(name, _) => break name,
@@ -75,13 +82,20 @@ fn warn_of_file_limit(config: &Config) {
     }
 }
 
-/// Reads the configuration again; a bad one is reported and the old one stays.
-fn reload(arguments: &Arguments, proxy: &ProxyHandle) -> Option<Config> {
-    match arguments.settings().and_then(Config::from_settings) {
+/// Reads the configuration again; a bad one is reported and the old one stays. `first` is the one of the start.
+fn reload(arguments: &Arguments, first: &Config, proxy: &ProxyHandle) -> Option<Config> {
+    match read(arguments) {
         Ok(config) => {
-            let reloaded = proxy.reload(config.clone());
-            if !reloaded.needs_restart.is_empty() {
-                warn!(options = ?reloaded.needs_restart, "these options change only with a restart");
+            warn_of_file_limit(&config);
+            let mut needs_restart = proxy.reload(config.clone()).needs_restart;
+            if config.log_level != first.log_level {
+                needs_restart.push("log_level");
+            }
+            if config.log_format != first.log_format {
+                needs_restart.push("log_format");
+            }
+            if !needs_restart.is_empty() {
+                warn!(options = ?needs_restart, "these options change only with a restart");
             }
             Some(config)
         }
@@ -90,6 +104,13 @@ fn reload(arguments: &Arguments, proxy: &ProxyHandle) -> Option<Config> {
             None
         }
     }
+}
+
+/// The configuration, with every check that the program makes.
+fn read(arguments: &Arguments) -> Result<Config, ConfigError> {
+    let config = Config::from_settings(arguments.settings()?)?;
+    logging::filter(&config)?;
+    Ok(config)
 }
 
 /// The signals that the daemon answers.

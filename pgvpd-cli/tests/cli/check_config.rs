@@ -1,0 +1,141 @@
+//! `pgvpd --check-config`: which value counts, and how problems are told.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::support::{TestResult, bare_command, run};
+
+/// A configuration file, removed when dropped.
+struct File {
+    _directory: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl File {
+    fn new(text: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("pgvpd.conf");
+        std::fs::write(&path, text).expect("written");
+        Self { _directory: directory, path }
+    }
+}
+
+fn check(file: &Path, flags: &[&str], environment: &[(&str, &str)]) -> assert_cmd::assert::Assert {
+    let path = file.to_str().expect("UTF-8");
+    run(&[&["--check-config", "--config", path], flags].concat(), environment)
+}
+
+/// What stands on standard error of a check that must fail.
+fn problems(file: &Path, flags: &[&str], environment: &[(&str, &str)]) -> String {
+    let refused = check(file, flags, environment).code(2);
+    assert!(refused.get_output().stdout.is_empty());
+    String::from_utf8(refused.get_output().stderr.clone()).expect("UTF-8")
+}
+
+#[test]
+fn a_valid_configuration_is_said_to_be_valid() {
+    let file = File::new("# comment\nport = 7000\ntenant_deny = \"acme, globex\"\nallow_trust = on\n");
+    check(&file.path, &[], &[]).code(0).stdout("pgvpd: the configuration is valid\n").stderr("");
+    run(&["--check-config"], &[]).code(0);
+}
+
+#[test]
+fn all_bad_values_are_reported_in_one_go_with_key_and_line() {
+    let file = File::new("port = x\n\nallow_trust = maybe\ntenant_allow = a\ntenant_deny = b\nlog_level = lots\n");
+    let said = problems(&file.path, &["--handshake-timeout", "0"], &[("PGVPD_TENANT_FORMAT", "hex")]);
+    for (key, origin) in [
+        ("port: ", "pgvpd.conf, line 1)"),
+        ("allow_trust: ", "pgvpd.conf, line 3)"),
+        ("tenant_deny: ", "pgvpd.conf, line 5)"),
+        ("log_level: ", "pgvpd.conf, line 6)"),
+        ("handshake_timeout: ", "(flag --handshake-timeout)"),
+        ("tenant_format: ", "(environment variable PGVPD_TENANT_FORMAT)"),
+    ] {
+        let line = said.lines().find(|line| line.trim_start().starts_with(key));
+        assert!(line.is_some_and(|line| line.ends_with(origin)), "{key}{origin} is not in:\n{said}");
+    }
+    assert_eq!(said.lines().count(), 7, "a heading and one line a problem:\n{said}");
+}
+
+#[test]
+fn all_bad_lines_are_reported_in_one_go_with_suggestions() {
+    let file = File::new("port = 1\ntenant-dney = acme\nno value here\nport = 2\nadmin_port = 9\n");
+    let said = problems(&file.path, &[], &[]);
+    for part in [
+        "tenant-dney: unknown option; did you mean tenant_deny? (",
+        "pgvpd.conf, line 2)",
+        "pgvpd.conf, line 3)",
+        "port: set twice; the first is in ",
+        "pgvpd.conf, line 4)",
+        "admin_port: this release does not have this option yet; remove it (",
+        "pgvpd.conf, line 5)",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in:\n{said}");
+    }
+    assert!(!said.contains("no value here"), "a line that is not understood may be a secret:\n{said}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let said = problems(Path::new("/nowhere/pgvpd.conf"), &[], &[]);
+    assert!(said.contains("cannot read configuration file /nowhere/pgvpd.conf: No such file"), "{said}");
+}
+
+#[test]
+fn the_file_can_be_named_by_the_environment_and_the_flag_wins() {
+    let (good, bad) = (File::new("port = 7000\n"), File::new("port = x\n"));
+    let bad = bad.path.to_str().expect("UTF-8");
+    run(&["--check-config"], &[("PGVPD_CONFIG", bad)]).code(2);
+    check(&good.path, &[], &[("PGVPD_CONFIG", bad)]).code(0);
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_a_flag_over_both() {
+    let bad = File::new("port = of-the-file\n");
+    assert!(problems(&bad.path, &[], &[]).contains("pgvpd.conf, line 1)"));
+    check(&bad.path, &[], &[("PGVPD_PORT", "7000")]).code(0);
+    check(&bad.path, &["--port", "7000"], &[]).code(0);
+    check(&bad.path, &["--port=7000"], &[("PGVPD_PORT", "of-the-environment")]).code(0);
+
+    let good = File::new("port = 7000\n");
+    let said = problems(&good.path, &[], &[("PGVPD_PORT", "of-the-environment")]);
+    assert!(said.contains("\"of-the-environment\"") && said.contains("(environment variable PGVPD_PORT)"), "{said}");
+    let said = problems(&good.path, &["--port", "of-the-flag"], &[("PGVPD_PORT", "7000")]);
+    assert!(said.contains("\"of-the-flag\"") && said.contains("(flag --port)"), "{said}");
+}
+
+#[test]
+fn a_switch_stands_alone_or_takes_a_value() {
+    for flags in [&["--allow-trust"][..], &["--allow-trust=no"], &["--allow-trust", "false", "--allow-cleartext"]] {
+        run(&[&["--check-config"], flags].concat(), &[]).code(0);
+    }
+    run(&["--check-config", "--allow-trust", "maybe"], &[]).code(2);
+}
+
+#[test]
+fn a_log_filter_that_nobody_understands_is_a_problem_of_its_option() {
+    let file = File::new("\nlog_level = pgvpd_core=loud\n");
+    let said = problems(&file.path, &[], &[]);
+    assert!(said.contains("log_level: \"pgvpd_core=loud\" is not a valid filter"), "{said}");
+    assert!(said.contains("pgvpd.conf, line 2)"), "{said}");
+}
+
+#[test]
+fn an_option_of_a_later_release_is_refused_in_the_environment_too() {
+    let file = File::new("admin_host = 127.0.0.1\n");
+    let said = problems(&file.path, &[], &[("PGVPD_TENANT_RATE_LIMIT", "5"), ("PGVPD_SERVICE_HOST", "10.0.0.1")]);
+    let refused: Vec<_> = said.lines().filter(|line| line.contains("does not have this option yet")).collect();
+    assert_eq!(refused.len(), 2, "{said}");
+    assert!(refused.iter().any(|line| line.ends_with("(environment variable PGVPD_TENANT_RATE_LIMIT)")), "{said}");
+    assert!(!said.contains("SERVICE_HOST"), "a variable of somebody else's:\n{said}");
+}
+
+#[test]
+fn a_value_that_is_not_utf8_is_blamed_on_its_variable() -> TestResult {
+    let output = bare_command().arg("--check-config").env("PGVPD_PORT", OsStr::from_bytes(b"\xff")).output()?;
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr)?;
+    assert!(said.contains("port: the value is not valid UTF-8 (environment variable PGVPD_PORT)"), "{said}");
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! `--help`, `--version` and mistakes on the command line.
+
+use pgvpd_core::config::OPTIONS;
+
+use crate::support::run;
+
+fn stdout(assert: &assert_cmd::assert::Assert) -> String {
+    String::from_utf8(assert.get_output().stdout.clone()).expect("UTF-8")
+}
+
+fn stderr(assert: &assert_cmd::assert::Assert) -> String {
+    String::from_utf8(assert.get_output().stderr.clone()).expect("UTF-8")
+}
+
+#[test]
+fn the_version_goes_to_standard_output() {
+    let shown = run(&["--version"], &[]).code(0);
+    assert_eq!(stdout(&shown), format!("pgvpd {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(stderr(&shown), "");
+}
+
+#[test]
+fn help_goes_to_standard_output_without_colours() {
+    for arguments in [&["--help"][..], &["-h"], &["demo", "--help"], &["help"]] {
+        let shown = run(arguments, &[]).code(0);
+        assert!(stdout(&shown).contains("Usage: pgvpd"), "{arguments:?}");
+        assert!(!stdout(&shown).contains('\x1b'), "{arguments:?}");
+        assert_eq!(stderr(&shown), "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn help_shows_every_option_with_variable_default_and_meaning_under_its_topic() {
+    let help = stdout(&run(&["--help"], &[]));
+    // Wrapping puts line ends between words.
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for option in OPTIONS {
+        let title = format!("\n{}:\n", option.topic.title());
+        let (_, topic) = help.split_once(&title).unwrap_or_else(|| panic!("no heading {title:?}"));
+        let topic = words(topic.split("\n\n").next().unwrap_or_default());
+        let value = format!("<{}>", option.value);
+        let value = if option.switch { format!("[{value}]") } else { value };
+        let expected =
+            format!("--{} {value} {} [default: {}] [env: {}]", option.flag(), option.help, option.default, option.env);
+        assert!(topic.contains(&words(&expected)), "{expected}\nis not in\n{topic}");
+    }
+}
+
+#[test]
+fn help_shows_no_value_of_the_environment() {
+    let help = stdout(&run(&["--help"], &[("PGVPD_SET_ROLE", "from-the-environment")]).code(0));
+    assert!(!help.contains("from-the-environment"));
+}
+
+#[test]
+fn an_unknown_flag_ends_with_2_and_a_suggestion() {
+    let refused = run(&["--tenant-dney", "acme"], &[]).code(2);
+    assert!(stderr(&refused).contains("--tenant-deny"), "{}", stderr(&refused));
+    assert_eq!(stdout(&refused), "");
+    run(&["nonsense"], &[]).code(2);
+    run(&["--port", "1", "demo"], &[]).code(2);
+    run(&["demo", "--tenant-deny", "acme"], &[]).code(2);
+}
+
+#[test]
+fn a_bad_port_of_the_demo_is_explained() {
+    let refused = run(&["demo", "--port", "65536"], &[]).code(2);
+    assert!(stderr(&refused).contains("give a number from 0 to 65535"), "{}", stderr(&refused));
+}
