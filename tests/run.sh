@@ -119,7 +119,7 @@ cargo build --workspace --all-features --all-targets --quiet
 suite unit tests --lib --bins
 suite doc tests --doc
 suite launcher tests --test testing_postgres
-suite cli tests -p pgvpd-cli --test '*'
+suite cli tests --test cli
 suite e2e tests --test e2e
 if [ "$mode" = full ]; then
     for major in 14 16 17 18; do

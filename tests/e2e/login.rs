@@ -12,8 +12,7 @@ async fn refusal(options: &[(&str, &str)], user: &str) -> PgError {
     let proxy = proxy(options).await;
     let mut client = proxy.connect().await;
     client.start(user, &[]).await;
-    let error = client.refusal().await;
-    error
+    client.refusal().await
 }
 
 #[tokio::test]
