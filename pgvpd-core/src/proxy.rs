@@ -80,6 +80,7 @@ pub(crate) async fn start(config: Config) -> Result<ProxyHandle, StartError> {
 
 /// Accepts until the proxy drains. The listener is closed, and a socket file removed, when it returns.
 async fn accept(listener: Listener, shared: Arc<Shared>) {
+    let mut starved = false;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -88,11 +89,18 @@ async fn accept(listener: Listener, shared: Arc<Shared>) {
         };
         match accepted {
             Ok(client) => {
+                if std::mem::take(&mut starved) {
+                    info!("accepting clients again");
+                }
                 shared.counters.count_connection();
                 shared.tasks.spawn(session::serve(client, Arc::clone(&shared)));
             }
             Err(error) if out_of_resources(&error) => {
-                warn!(%error, sessions = shared.sessions.taken(), "cannot accept clients for a moment; raise the limit of open files");
+                // Said once, not ten times a second.
+                if !std::mem::replace(&mut starved, true) {
+                    let sessions = shared.sessions.taken();
+                    warn!(%error, sessions, "cannot accept clients for now; raise the limit of open files");
+                }
                 tokio::select! {
                     () = shared.draining.cancelled() => return,
                     () = tokio::time::sleep(ACCEPT_PAUSE) => {}
@@ -114,6 +122,16 @@ impl ProxyHandle {
     /// The address that clients connect to, with the port that was taken where 0 was asked for.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address of the TLS listener; `None` where there is none, as always in this release.
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    /// The address of the admin listener; `None` where there is none, as always in this release.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        None
     }
 
     /// A connection URL for a tenant: `postgresql://<role>.<tenant>@<host>:<port>/<database>`. The role is the first of

@@ -1,5 +1,7 @@
 //! Installing PostgreSQL's server with Debian's package manager, for `pgvpd demo --install`.
 
+use std::process::Stdio;
+
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
@@ -14,7 +16,9 @@ pub(super) async fn install() -> Result<()> {
     let script = format!("if [ \"$(id -u)\" = 0 ]; then {apt}; else sudo sh -c '{apt}'; fi");
     let status = Command::new("sh")
         .args(["-c", &script])
-        .stdin(std::process::Stdio::inherit())
+        // sudo may ask for a password; what goes wrong is on standard error.
+        .stdin(Stdio::inherit())
+        .stdout(Stdio::null())
         .status()
         .await
         .context("cannot run sh")?;

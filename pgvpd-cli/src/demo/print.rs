@@ -1,7 +1,7 @@
 //! What the demonstration prints: colours and a table on a terminal, plain text in a pipe.
 
 use std::fmt::Display;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Table, presets};
@@ -12,8 +12,8 @@ fn styled(style: Style, text: impl Display) -> String {
 
 /// A line on standard output; colours are taken off where it is no terminal, or `NO_COLOR` is set.
 pub(super) fn note(text: &str) {
-    // A reader that has left, as `head` does, is no reason to stop.
-    let _ = writeln!(anstream::stdout(), "{text}");
+    // A reader that has left, as `head` does, is no reason to stop: this macro ignores it, unlike that of std.
+    anstream::println!("{text}");
 }
 
 pub(super) fn heading(text: &str) {

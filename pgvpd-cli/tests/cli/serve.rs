@@ -1,11 +1,14 @@
 //! The daemon while it runs: where it listens, what it logs, and how it says that it cannot start.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 
 use rustix::process::Signal;
 use tokio_postgres::error::SqlState;
 
-use crate::support::{PASSWORD, Program, Server, TestResult, bare_command, log_in, log_in_with, orders, run, within};
+use crate::support::{
+    PASSWORD, Program, Server, TestResult, address, bare_command, eventually, log_in, log_in_with, orders, postgres,
+    run, within,
+};
 
 #[tokio::test]
 async fn each_tenant_sees_its_own_rows() -> TestResult {
@@ -136,4 +139,30 @@ async fn a_limit_of_open_files_that_is_too_low_is_a_warning_with_both_numbers() 
     program.err.line("pgvpd is listening").await;
     program.signal(Signal::TERM);
     assert_eq!(program.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn out_of_file_descriptors_it_pauses_says_so_once_and_goes_on() -> TestResult {
+    let upstream_port = postgres().await.port().to_string();
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "ulimit -n 40 && exec \"$0\" --port 0 --upstream-port \"$1\""]);
+    shell.arg(bare_command().get_program()).arg(upstream_port);
+    let mut program = Program::start(shell);
+    let address = address(&program.err.line("pgvpd is listening").await);
+    // The kernel completes these connections; the program finds no descriptor for some of them.
+    let idle: Vec<TcpStream> = (0..60).map(|_| TcpStream::connect(address)).collect::<Result<_, _>>()?;
+    program.err.line("cannot accept clients for now").await;
+    drop(idle);
+    program.err.line("accepting clients again").await;
+    eventually("the next client is served", async || {
+        let client = log_in(address, "app_user.acme").await;
+        matches!(client, Ok(client) if orders(&client).await.is_ok_and(|orders| orders == 3))
+    })
+    .await;
+    let said = program.err.text();
+    let (paused, resumed) = (said.matches("cannot accept").count(), said.matches("accepting clients again").count());
+    assert!(paused <= resumed + 1, "once an episode: {said}");
+    program.signal(Signal::TERM);
+    assert_eq!(program.exit_code().await, Some(0));
+    Ok(())
 }

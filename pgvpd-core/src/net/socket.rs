@@ -88,3 +88,23 @@ impl AsyncWrite for Socket {
         either!(self, stream => Pin::new(stream).poll_shutdown(cx))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn both_sides_have_no_delay_and_keepalive() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let port = listener.local_addr().expect("bound").port();
+        let upstream = connect(&UpstreamAddress { host: "localhost".into(), port }).await.expect("connected");
+        let (accepted, _) = listener.accept().await.expect("accepted");
+        for socket in [upstream, Socket::tcp(accepted).expect("options")] {
+            let Socket::Tcp(stream) = &socket else { panic!("not TCP") };
+            assert!(stream.nodelay().expect("option") && SockRef::from(stream).keepalive().expect("option"));
+            assert!(socket.is_local());
+        }
+    }
+}

@@ -145,7 +145,7 @@ impl Server {
 }
 
 /// The address in the log's line, of either format.
-fn address(line: &str) -> SocketAddr {
+pub(crate) fn address(line: &str) -> SocketAddr {
     let rest = line.split_once("address").expect("an address").1.trim_start_matches(['"', ':', '=']);
     let end = rest.find([' ', '"']).unwrap_or(rest.len());
     rest.get(..end).and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("no address in {line}"))
