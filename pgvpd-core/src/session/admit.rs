@@ -26,6 +26,17 @@ pub(super) struct Admission {
     _slot: Slot,
 }
 
+/// What is kept of an admission while its session is relayed. Dropping it frees its place.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) address: ClientAddress,
+    /// Empty for a bypass user.
+    pub(super) tenant: Box<str>,
+    pub(super) role: Box<str>,
+    pub(super) database: Box<str>,
+    _slot: Slot,
+}
+
 /// Checks a startup message against every rule that needs no server.
 pub(super) fn admit(
     client: StartupMessage,
@@ -58,18 +69,6 @@ pub(super) fn admit(
 }
 
 impl Admission {
-    pub(super) fn tenant(&self) -> Option<&str> {
-        self.identity.as_ref().map(Identity::tenant)
-    }
-
-    pub(super) fn role(&self) -> &str {
-        self.identity.as_ref().map_or_else(|| self.client.parameter("user").unwrap_or_default(), Identity::role)
-    }
-
-    pub(super) fn database(&self) -> &str {
-        self.client.parameter("database").unwrap_or_default()
-    }
-
     /// Who logs in, for the login.
     pub(super) fn who(&self) -> Who {
         match &self.identity {
@@ -85,5 +84,17 @@ impl Admission {
     /// What the client asked of the protocol.
     pub(super) fn negotiation(&self) -> Negotiation {
         Negotiation { version: self.client.version, unknown_options: unknown_protocol_options(&self.client) }
+    }
+
+    /// Lets go of everything that only the login needs: an idle session should weigh little.
+    pub(super) fn into_seat(self) -> Seat {
+        let user = self.client.parameter("user").unwrap_or_default();
+        Seat {
+            address: self.address,
+            tenant: self.identity.as_ref().map_or("", Identity::tenant).into(),
+            role: self.identity.as_ref().map_or(user, Identity::role).into(),
+            database: self.client.parameter("database").unwrap_or_default().into(),
+            _slot: self._slot,
+        }
     }
 }

@@ -102,9 +102,8 @@ async fn handshake(
 
 /// Relays an established session and closes both sides.
 async fn run(client: Conn<Socket>, established: Established, shared: &Shared) {
-    let Established { session, admission, _cancel } = established;
-    let describe = || (admission.tenant().unwrap_or("-"), admission.role(), admission.database(), admission.address);
-    let (tenant, role, database, address) = describe();
+    let Established { session, seat, _cancel } = established;
+    let (tenant, role, database, address) = (&*seat.tenant, &*seat.role, &*seat.database, seat.address);
     debug!(tenant, role, database, client = %address, "session started");
     let ended = shared.abort.run_until_cancelled(relay::relay(client, session)).await;
     let reason = ended.map_or("proxy is shutting down", |ended| ended.as_str());

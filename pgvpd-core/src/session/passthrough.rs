@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Ended;
-use super::admit::Admission;
+use super::admit::{Admission, Seat};
 use super::conn::Conn;
 use super::login::{Legs, LoggedIn, Login, Permit};
 use super::login_error::{LoginEnd, LoginError, MAX_HELD_BACK};
@@ -36,7 +36,7 @@ impl<U> BoundUpstream<U> {
 /// A session that is ready to be relayed; ReadyForQuery is queued for the client.
 pub(super) struct Established {
     pub(super) session: BoundUpstream<Socket>,
-    pub(super) admission: Admission,
+    pub(super) seat: Seat,
     pub(super) _cancel: Option<CancelEntry>,
 }
 
@@ -64,7 +64,7 @@ pub(super) async fn establish(
     let cancel = cancel_key.map(|key| shared.cancels.register(key, config.upstream.clone()));
     shared.counters.count_session();
     let session = BoundUpstream { conn: upstream, _permit: permit };
-    Ok(Established { session, admission, _cancel: cancel })
+    Ok(Established { session, seat: admission.into_seat(), _cancel: cancel })
 }
 
 /// Moves messages between the two connections and the state machine until the login is finished. ReadyForQuery and
@@ -75,24 +75,14 @@ where
     U: AsyncRead + AsyncWrite + Unpin,
 {
     loop {
-        let progress = advance(&mut login, client, upstream);
-        client.queue(&login.to_client);
-        upstream.queue(&login.to_upstream);
-        login.to_client.clear();
-        login.to_upstream.clear();
-        match progress {
-            Ok(Some(logged_in)) => return Ok(logged_in),
-            Ok(None) => {}
-            Err(LoginEnd::Refused(error)) => return Err(error.into()),
-            Err(LoginEnd::PassedOn(error)) => return Err(Ended::PassedOn(error)),
+        if let Some(logged_in) = step(&mut login, client, upstream)? {
+            return Ok(logged_in);
         }
         if upstream.flush().await.is_err() {
-            // The server's last words may still be there to read.
+            // The server is gone; its last words may still be there to read.
             read_last_words(upstream).await;
-            if upstream.received().is_empty() {
-                return Err(LoginError::UpstreamClosed.into());
-            }
-            continue;
+            step(&mut login, client, upstream)?;
+            return Err(LoginError::UpstreamClosed.into());
         }
         // What the server says goes out when the client is to answer, and with ReadyForQuery: fewer, fuller writes.
         if login.awaits_client() {
@@ -107,6 +97,23 @@ where
             read = client.fill() => held_back(client, read)?,
         }
     }
+}
+
+/// Hands on what is there, and queues what the state machine has to say.
+fn step<C, U>(login: &mut Login, client: &mut Conn<C>, upstream: &mut Conn<U>) -> Result<Option<LoggedIn>, Ended>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let progress = advance(login, client, upstream);
+    client.queue(&login.to_client);
+    upstream.queue(&login.to_upstream);
+    login.to_client.clear();
+    login.to_upstream.clear();
+    progress.map_err(|end| match end {
+        LoginEnd::Refused(error) => error.into(),
+        LoginEnd::PassedOn(error) => Ended::PassedOn(error),
+    })
 }
 
 /// Hands every whole message to the state machine.
@@ -168,4 +175,39 @@ async fn client_leaves(client: &mut Conn<Socket>) -> Ended {
 
 async fn read_last_words<U: AsyncRead + AsyncWrite + Unpin>(upstream: &mut Conn<U>) {
     while upstream.received().len() < MAX_UPSTREAM_MESSAGE && matches!(upstream.fill().await, Ok(n) if n > 0) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt, duplex};
+
+    use super::*;
+    use crate::session::login::{Negotiation, Who};
+    use crate::wire::ProtocolVersion;
+
+    /// A bypass user's login to a server that said this and is gone before the startup packet can be written.
+    async fn login_to_a_dead_server(said: &[u8]) -> Result<LoggedIn, Ended> {
+        let (mut server, upstream) = duplex(1000);
+        server.write_all(said).await.expect("said");
+        drop(server);
+        let (_client, client_side) = duplex(1000);
+        let (mut client, mut upstream) = (Conn::new(client_side), Conn::new(upstream));
+        upstream.queue(b"startup packet");
+        let legs = Legs { client_is_local: true, upstream_is_local: true, allow_trust: false, allow_cleartext: false };
+        let negotiation = Negotiation { version: ProtocolVersion::V3_0, unknown_options: vec![] };
+        let login = Login::new(Who::Bypass, legs, negotiation);
+        let driven = tokio::time::timeout(std::time::Duration::from_secs(60), drive(login, &mut client, &mut upstream));
+        driven.await.expect("a login to a dead server ends")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_gone_ends_the_login_whatever_it_left_half_said() {
+        for said in [&b""[..], b"R\0\0", b"R\0\0\0\x08\0\0\0\x03E\0"] {
+            let ended = login_to_a_dead_server(said).await.expect_err("no session");
+            assert!(matches!(ended, Ended::Refused { .. }), "{ended:?}");
+        }
+        let too_many = b"E\0\0\0\x25SFATAL\0C53300\0Mtoo many clients\0\0";
+        let ended = login_to_a_dead_server(too_many).await.expect_err("no session");
+        assert!(matches!(ended, Ended::PassedOn(_)), "{ended:?}");
+    }
 }
