@@ -136,9 +136,11 @@ impl Drop for Cluster {
             return;
         };
         let postmaster = postmaster_pid(&self.dir.path);
+        // Asked before the order, after which the supervisor removes this file with the others.
+        let has_ended = fs::exists(self.dir.path.join("exit")).unwrap_or(true);
         supervisor.order(Order::End);
         let dir = self.dir.take();
-        if fs::exists(dir.path.join("exit")).unwrap_or(true) {
+        if has_ended {
             // Only files are left to be removed, which takes a few milliseconds.
             supervisor.reap(Duration::from_millis(500), postmaster);
         } else {
