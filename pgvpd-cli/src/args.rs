@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use pgvpd_core::config::{OPTIONS, OptionSpec};
-use pgvpd_core::{ConfigError, Origin, Problem, Settings};
+use pgvpd_core::{Origin, Settings};
 
 use crate::demo::DemoOptions;
 
@@ -32,8 +32,8 @@ const STYLES: Styles = Styles::styled()
 pub(crate) struct Arguments {
     pub(crate) action: Action,
     config_file: Option<PathBuf>,
-    /// Environment and flags, or what is wrong with them.
-    overrides: Result<Settings, ConfigError>,
+    /// Environment and flags.
+    overrides: Settings,
 }
 
 /// What to do.
@@ -62,39 +62,26 @@ impl Arguments {
     }
 
     /// The settings of file, environment and flags together. Reads the file anew at each call.
-    pub(crate) fn settings(&self) -> Result<Settings, ConfigError> {
+    pub(crate) fn settings(&self) -> Settings {
         let file = self.config_file.as_ref().map_or_else(|| Ok(Settings::new()), Settings::from_file);
-        match (file, self.overrides.clone()) {
-            (Ok(file), Ok(overrides)) => Ok(file.overlaid_by(overrides)),
-            (Err(file), Err(overrides)) => Err(ConfigError { problems: [file.problems, overrides.problems].concat() }),
-            (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
-        }
+        let file = file.unwrap_or_else(|error| {
+            let mut settings = Settings::new();
+            error.problems.into_iter().for_each(|problem| settings.reject(problem));
+            settings
+        });
+        file.overlaid_by(self.overrides.clone())
     }
 }
 
 /// Environment and flags. The environment is read by the library, which also knows what may not be ignored.
-fn overrides(matches: &ArgMatches) -> Result<Settings, ConfigError> {
-    let mut flags = Settings::new();
-    let mut problems = Vec::new();
+fn overrides(matches: &ArgMatches) -> Settings {
+    let mut settings = Settings::from_env();
     for option in OPTIONS {
-        let Some(value) = matches.get_one::<OsString>(option.name) else { continue };
-        let origin = Origin::Flag(format!("--{}", option.flag()));
-        match value.to_str() {
-            Some(text) => problems.extend(flags.set_from(option.name, text.into(), origin).err()),
-            None => problems.push(Problem {
-                option: Some(option.name.into()),
-                origin: Some(origin),
-                message: "the value is not valid UTF-8".into(),
-            }),
+        if let Some(value) = matches.get_one::<OsString>(option.name) {
+            settings.gather_os(option.name, value.clone(), Origin::Flag(format!("--{}", option.flag())));
         }
     }
-    match Settings::from_env() {
-        Ok(environment) if problems.is_empty() => Ok(environment.overlaid_by(flags)),
-        environment => {
-            problems.extend(environment.err().into_iter().flat_map(|error| error.problems));
-            Err(ConfigError { problems })
-        }
-    }
+    settings
 }
 
 /// The command as clap sees it.
@@ -193,7 +180,7 @@ mod tests {
     #[test]
     fn flags_carry_their_origin_into_problems() {
         let arguments = ["--port", "x", "--allow-trust", "--tenant-separator", "-", "--allow-cleartext", "no"];
-        let settings = parse(&arguments).expect("parses").settings().expect("no file");
+        let settings = parse(&arguments).expect("parses").settings();
         assert_eq!(settings.value("allow_trust"), Some("true"));
         assert_eq!(settings.value("allow_cleartext"), Some("no"));
         assert_eq!(settings.value("tenant_separator"), Some("-"));

@@ -108,7 +108,7 @@ fn reload(arguments: &Arguments, first: &Config, proxy: &ProxyHandle) -> Option<
 
 /// The configuration, with every check that the program makes.
 fn read(arguments: &Arguments) -> Result<Config, ConfigError> {
-    let config = Config::from_settings(arguments.settings()?)?;
+    let config = Config::from_settings(arguments.settings())?;
     logging::filter(&config)?;
     Ok(config)
 }

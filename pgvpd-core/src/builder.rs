@@ -1,14 +1,13 @@
 //! Assembly of a proxy from settings.
 
+use crate::Origin;
 use crate::config::{Config, Settings};
 use crate::proxy::{ProxyHandle, StartError, start};
-use crate::{ConfigError, Origin, Problem};
 
 /// Describes a proxy; made by [`Proxy::builder`](crate::Proxy::builder). Later calls win over earlier ones.
 #[derive(Debug, Default)]
 pub struct ProxyBuilder {
     settings: Settings,
-    problems: Vec<Problem>,
 }
 
 impl ProxyBuilder {
@@ -29,7 +28,7 @@ impl ProxyBuilder {
     /// Sets any option by its name in the configuration file.
     #[must_use]
     pub fn set(mut self, option: &str, value: impl std::fmt::Display) -> Self {
-        self.problems.extend(self.settings.set_from(option, value.to_string(), Origin::Code).err());
+        self.settings.gather(option, value.to_string(), Origin::Code);
         self
     }
 
@@ -62,9 +61,6 @@ impl ProxyBuilder {
     /// # Errors
     /// [`StartError`] where a setting is not valid or a listener cannot be opened.
     pub async fn start(self) -> Result<ProxyHandle, StartError> {
-        if !self.problems.is_empty() {
-            return Err(ConfigError { problems: self.problems }.into());
-        }
         start(Config::from_settings(self.settings)?).await
     }
 }

@@ -59,10 +59,13 @@ fn all_bad_values_are_reported_in_one_go_with_key_and_line() {
 }
 
 #[test]
-fn all_bad_lines_are_reported_in_one_go_with_suggestions() {
-    let file = File::new("port = 1\ntenant-dney = acme\nno value here\nport = 2\nadmin_port = 9\n");
-    let said = problems(&file.path, &[], &[]);
+fn all_bad_lines_and_values_of_every_source_are_reported_in_one_go_with_suggestions() {
+    let file = File::new("port = 1\ntenant-dney = acme\nno value here\nport = 2\nadmin_port = 9\nrelay = warp\n");
+    let said = problems(&file.path, &["--tenant-format", "hex"], &[("PGVPD_ALLOW_TRUST", "perhaps")]);
     for part in [
+        "relay: \"warp\" is not one of raw (",
+        "tenant_format: \"hex\" is not one of text, uuid, integer (flag --tenant-format)",
+        "allow_trust: \"perhaps\" is neither true nor false (environment variable PGVPD_ALLOW_TRUST)",
         "tenant-dney: unknown option; did you mean tenant_deny? (",
         "pgvpd.conf, line 2)",
         "pgvpd.conf, line 3)",

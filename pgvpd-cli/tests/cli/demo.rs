@@ -59,9 +59,9 @@ impl Demo {
         }
     }
 
-    fn assert_is_gone(&self) {
-        assert_eq!(self.directories(), Vec::<PathBuf>::new());
-        assert_eq!(self.processes(), Vec::<String>::new());
+    /// Waits until nothing is left. The supervisor may outlive the program by a moment.
+    async fn is_gone(&self) {
+        eventually("nothing left", async || self.directories().is_empty() && self.processes().is_empty()).await;
     }
 }
 
@@ -69,7 +69,7 @@ impl Demo {
 async fn once_shows_the_isolation_in_plain_text_and_leaves_nothing() {
     let mut demo = Demo::start(&["--once"]);
     assert_eq!(demo.program.exit_code().await, Some(0), "{}", demo.program.err.text());
-    demo.assert_is_gone();
+    demo.is_gone().await;
     let shown = demo.program.out.text();
     assert!(!shown.contains('\x1b'), "{shown:?}");
     let count_of = |part: &str| shown.lines().filter(|line| line.contains(part)).count();
@@ -103,7 +103,7 @@ async fn the_printed_urls_work_until_a_signal_ends_it_and_removes_everything() -
         }
         demo.program.signal(signal);
         assert_eq!(demo.program.exit_code().await, Some(0), "{signal:?}");
-        demo.assert_is_gone();
+        demo.is_gone().await;
     }
     Ok(())
 }
@@ -115,7 +115,7 @@ async fn a_signal_while_it_starts_leaves_nothing() {
     eventually("a private directory", async || !demo.directories().is_empty()).await;
     demo.program.signal(Signal::INT);
     assert_eq!(demo.program.exit_code().await, Some(1));
-    eventually("nothing left", async || demo.directories().is_empty() && demo.processes().is_empty()).await;
+    demo.is_gone().await;
 }
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn a_killed_demo_leaves_no_server_behind_after_a_moment() {
     demo.assert_is_up();
     demo.program.signal(Signal::KILL);
     assert_eq!(demo.program.exit_code().await, None);
-    eventually("nothing left", async || demo.directories().is_empty() && demo.processes().is_empty()).await;
+    demo.is_gone().await;
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn a_reader_that_leaves_early_does_not_break_it() {
     demo.program.out.close().await;
     assert_eq!(demo.program.exit_code().await, Some(0), "{}", demo.program.err.text());
     assert_eq!(demo.program.err.text(), "");
-    demo.assert_is_gone();
+    demo.is_gone().await;
 }
 
 #[test]

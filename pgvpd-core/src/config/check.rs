@@ -9,7 +9,7 @@ use crate::tenant::{BypassRules, BypassSource, IdentityRules, TenantFormat, Tena
 
 /// Checks every option, then what holds between options.
 pub(super) fn check(settings: Settings) -> Result<Config, ConfigError> {
-    let reader = Reader { settings: &settings, problems: RefCell::default() };
+    let reader = Reader { settings: &settings, problems: RefCell::new(settings.problems().to_vec()) };
 
     let listen = Listen {
         host: reader.read("listen_host", values::listen_host).unwrap_or_else(|| "127.0.0.1".into()),

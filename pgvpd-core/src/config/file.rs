@@ -5,36 +5,33 @@
 
 use std::path::Path;
 
-use super::settings::{ConfigError, Origin, Problem, Settings};
+use super::settings::{Origin, Problem, Settings};
 
-/// The settings of a file's text; `path` is for messages.
-pub(super) fn parse(text: &str, path: &Path) -> Result<Settings, ConfigError> {
+/// The settings of a file's text, bad lines noted; `path` is for messages.
+pub(super) fn parse(text: &str, path: &Path) -> Settings {
     let mut settings = Settings::new();
-    let mut problems = Vec::new();
     for (index, line) in text.strip_prefix('\u{feff}').unwrap_or(text).lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
         let origin = Origin::File { path: path.into(), line: index + 1 };
-        let problem = |option: Option<&str>, message: String| Problem {
-            option: option.map(str::to_owned),
-            origin: Some(origin.clone()),
-            message,
-        };
         let Some((key, value)) = line.split_once('=') else {
             // The line is not shown: it may hold a secret.
-            problems.push(problem(None, "expected `key = value`, `#` for a comment, or an empty line".into()));
+            let message = "expected `key = value`, `#` for a comment, or an empty line".into();
+            settings.reject(Problem { option: None, origin: Some(origin), message });
             continue;
         };
         let key = key.trim();
-        if let Some(earlier) = settings.origin(key) {
-            problems.push(problem(Some(key), format!("set twice; the first is in {earlier}")));
-            continue;
+        match settings.origin(key) {
+            Some(earlier) => {
+                let message = format!("set twice; the first is in {earlier}");
+                settings.reject(Problem { option: Some(key.into()), origin: Some(origin), message });
+            }
+            None => settings.gather(key, unquoted(value.trim()).into(), origin),
         }
-        problems.extend(settings.set_from(key, unquoted(value.trim()).into(), origin.clone()).err());
     }
-    if problems.is_empty() { Ok(settings) } else { Err(ConfigError { problems }) }
+    settings
 }
 
 fn unquoted(value: &str) -> &str {
@@ -46,7 +43,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn read(text: &str) -> Result<Settings, ConfigError> {
+    fn read(text: &str) -> Settings {
         parse(text, Path::new("pgvpd.conf"))
     }
 
@@ -55,8 +52,8 @@ mod tests {
         let settings = read(
             "\u{feff}# comment\n\n  # another\n port =  7000 \r\ntenant_separator=#\nset_role = a=b # c\n\
              listen_host = \"::1\"\nvalue_separator = '\n",
-        )
-        .expect("valid");
+        );
+        assert_eq!(settings.problems(), []);
         assert_eq!(settings.value("port"), Some("7000"));
         assert_eq!(settings.value("tenant_separator"), Some("#"));
         assert_eq!(settings.value("set_role"), Some("a=b # c"));
@@ -65,11 +62,19 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_line_is_reported_with_its_number() {
-        let error = read("port = 1\nnonsense\nprot = 2\nport = 3\n").expect_err("three problems");
+    fn bad_lines_and_bad_values_are_reported_in_one_go_with_their_numbers() {
+        let settings = read("port = 1\nnonsense\nprot = 2\nport = 3\nallow_trust = perhaps\n");
+        let error = super::super::Config::from_settings(settings).expect_err("four problems");
         let text = error.to_string();
-        assert_eq!(error.problems.len(), 3, "{text}");
-        for part in ["line 2", "prot: unknown option; did you mean port? (pgvpd.conf, line 3)", "set twice", "line 4"] {
+        assert_eq!(error.problems.len(), 4, "{text}");
+        for part in [
+            "perhaps",
+            "line 5",
+            "line 2",
+            "prot: unknown option; did you mean port? (pgvpd.conf, line 3)",
+            "set twice",
+            "line 4",
+        ] {
             assert!(text.contains(part), "{part:?} in {text}");
         }
     }

@@ -139,7 +139,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] lists every problem at once.
     pub fn from_env() -> Result<Self, ConfigError> {
-        Self::from_settings(Settings::from_env()?)
+        Self::from_settings(Settings::from_env())
     }
 
     /// The settings this configuration was made from.

@@ -16,6 +16,8 @@ use super::options::{NOT_YET, OPTIONS, OptionSpec};
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Settings {
     values: BTreeMap<&'static str, Value>,
+    /// What was wrong where they were gathered, kept so that the check reports everything in one go.
+    problems: Vec<Problem>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -126,6 +128,22 @@ impl Settings {
         }
     }
 
+    /// Notes what was wrong where settings were gathered; [`Config::from_settings`](super::Config::from_settings)
+    /// reports it together with what the check finds.
+    pub fn reject(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
+    /// As [`Settings::set_from`], with a problem noted rather than returned.
+    pub(crate) fn gather(&mut self, name: &str, text: String, origin: Origin) {
+        let problem = self.set_from(name, text, origin).err();
+        self.problems.extend(problem);
+    }
+
+    pub(super) fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
     /// The text of an option, if it is set.
     pub fn value(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(|value| value.text.as_str())
@@ -144,13 +162,15 @@ impl Settings {
     #[must_use]
     pub fn overlaid_by(mut self, over: Self) -> Self {
         self.values.extend(over.values);
+        self.problems.extend(over.problems);
         self
     }
 
-    /// Reads a configuration file.
+    /// Reads a configuration file. Lines that are not `key = value` with a known key are problems that
+    /// [`Config::from_settings`](super::Config::from_settings) reports.
     ///
     /// # Errors
-    /// [`ConfigError`] where it cannot be read, or for every line that is not `key = value` with a known key.
+    /// [`ConfigError`] where the file cannot be read.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
         let path = path.as_ref();
         let text = std::fs::read_to_string(path).map_err(|error| Problem {
@@ -158,42 +178,42 @@ impl Settings {
             origin: None,
             message: format!("cannot read configuration file {}: {error}", path.display()),
         })?;
-        super::file::parse(&text, path)
+        Ok(super::file::parse(&text, path))
     }
 
     /// Takes the options from the `PGVPD_*` environment variables.
     ///
-    /// # Errors
-    /// [`ConfigError`] for a value that is not UTF-8, for a variable of an option that this release does not have, and
-    /// for one that looks like a misspelt option. Other unknown names are left alone, since they may be somebody
-    /// else's: Kubernetes sets `PGVPD_SERVICE_HOST` for a service `pgvpd`.
-    pub fn from_env() -> Result<Self, ConfigError> {
+    /// A value that is not UTF-8, a variable of an option that this release does not have, and one that looks like a
+    /// misspelt option are problems that [`Config::from_settings`](super::Config::from_settings) reports. Other
+    /// unknown names are left alone, since they may be somebody else's: Kubernetes sets `PGVPD_SERVICE_HOST` for a
+    /// service `pgvpd`.
+    pub fn from_env() -> Self {
         Self::from_variables(std::env::vars_os())
     }
 
-    fn from_variables(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<Self, ConfigError> {
+    fn from_variables(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
         let mut settings = Self::new();
-        let mut problems = Vec::new();
         for (variable, value) in variables {
             let Some(variable) = variable.to_str().filter(|name| name.starts_with("PGVPD_")) else { continue };
-            let name = match OPTIONS.iter().find(|option| option.env == variable) {
-                Some(option) => option.name,
-                None => {
-                    problems.extend(refused_variable(variable));
-                    continue;
-                }
+            let Some(option) = OPTIONS.iter().find(|option| option.env == variable) else {
+                settings.problems.extend(refused_variable(variable));
+                continue;
             };
-            let origin = Origin::Environment(variable.into());
-            problems.extend(match value.into_string() {
-                Ok(text) => settings.set_from(name, text, origin).err(),
-                Err(_) => Some(Problem {
-                    option: Some(name.into()),
-                    origin: Some(origin),
-                    message: "the value is not valid UTF-8".into(),
-                }),
-            });
+            settings.gather_os(option.name, value, Origin::Environment(variable.into()));
         }
-        if problems.is_empty() { Ok(settings) } else { Err(ConfigError { problems }) }
+        settings
+    }
+
+    /// Sets an option to a value that the system gave, which is a problem where it is not UTF-8.
+    pub fn gather_os(&mut self, name: &str, value: OsString, origin: Origin) {
+        match value.into_string() {
+            Ok(text) => self.gather(name, text, origin),
+            Err(_) => self.reject(Problem {
+                option: Some(name.into()),
+                origin: Some(origin),
+                message: "the value is not valid UTF-8".into(),
+            }),
+        }
     }
 }
 
@@ -336,14 +356,16 @@ mod tests {
         };
         let foreign =
             [("PGVPD_SERVICE_HOST", "x"), ("PGVPD_PORT_6432_TCP", "x"), ("PGVPD_PG_BINDIR", "x"), ("HOME", "x")];
-        let settings = read(&[&[("PGVPD_HOST", "::1"), ("PGVPD_PORT", "1")], &foreign[..]].concat()).expect("valid");
+        let settings = read(&[&[("PGVPD_HOST", "::1"), ("PGVPD_PORT", "1")], &foreign[..]].concat());
         assert_eq!((settings.value("listen_host"), settings.value("port")), (Some("::1"), Some("1")));
+        assert_eq!(settings.problems(), []);
         for meant in ["PGVPD_TENANT_DNEY", "PGVPD_TENANT_RATE_LIMIT", "PGVPD_ADMIN_PORT"] {
-            let error = read(&[(meant, "x")]).expect_err(meant);
-            assert!(error.to_string().contains(&format!("environment variable {meant}")), "{error}");
+            let settings = read(&[(meant, "x")]);
+            let [problem] = settings.problems() else { panic!("{meant}") };
+            assert!(problem.to_string().contains(&format!("environment variable {meant}")), "{problem}");
         }
         let not_utf8 = ("PGVPD_SET_ROLE".into(), OsString::from_vec(vec![0xff]));
-        assert!(Settings::from_variables([not_utf8].into_iter()).is_err());
+        assert_eq!(Settings::from_variables([not_utf8].into_iter()).problems().len(), 1);
     }
 
     #[test]
