@@ -145,3 +145,25 @@ async fn start_proxy(options: &DemoOptions, postgres: &Postgres) -> Result<Proxy
         started => Ok(started?),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_hole_in_the_isolation_is_found() -> Result<()> {
+        let options = DemoOptions { once: true, port: Some(0), bin_dir: None, install: false };
+        for hole in [
+            "ALTER TABLE orders DISABLE ROW LEVEL SECURITY",
+            "ALTER TABLE orders ENABLE ROW LEVEL SECURITY; DROP POLICY pgvpd_tenant_guard ON orders;
+             CREATE POLICY hole ON orders USING (true)",
+        ] {
+            let stage = Stage::set(&options).await?;
+            assert!(stage.show().await?, "it holds as it is");
+            stage.postgres.execute(DATABASE, hole).await?;
+            assert!(!stage.show().await?, "{hole}");
+            stage.clear(ExitCode::SUCCESS).await?;
+        }
+        Ok(())
+    }
+}
