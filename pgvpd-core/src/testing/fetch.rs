@@ -204,14 +204,13 @@ async fn npm(staging: &Path) -> Result<PathBuf, String> {
 fn npm_files(platform: &str, integrity: &str) -> (String, String) {
     let name = format!("@embedded-postgres/{platform}");
     let dependencies = serde_json::json!({ &name: NPM_VERSION });
-    let resolved = format!("{name}/-/{platform}-{NPM_VERSION}.tgz");
     let manifest = serde_json::json!({ "name": "pgvpd-fetch", "private": true, "dependencies": dependencies });
     let lock = serde_json::json!({
         "name": "pgvpd-fetch",
         "lockfileVersion": 3,
         "packages": {
             "": { "name": "pgvpd-fetch", "dependencies": dependencies },
-            format!("node_modules/{name}"): { "version": NPM_VERSION, "resolved": resolved, "integrity": integrity },
+            format!("node_modules/{name}"): { "version": NPM_VERSION, "integrity": integrity },
         },
     });
     (manifest.to_string(), lock.to_string())
