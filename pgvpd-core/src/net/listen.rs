@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, TcpSocket, UnixListener, lookup_host};
+use tracing::warn;
 
 use super::Socket;
 use crate::config::{ClientAddress, Listen};
@@ -66,23 +67,50 @@ pub(crate) async fn bind(listen: &Listen) -> Result<(SocketAddr, Vec<Listener>),
     addresses.sort_by_key(|address| address.is_ipv6());
     addresses.dedup();
 
-    let mut listeners = Vec::new();
-    let mut first: Option<SocketAddr> = None;
-    for mut address in addresses {
-        if let Some(first) = first {
-            address.set_port(first.port());
-        }
-        let listener = bind_tcp(address).map_err(|cause| BindError::Tcp { address, cause })?;
-        first.get_or_insert(listener.local_addr().map_err(|cause| BindError::Tcp { address, cause })?);
-        listeners.push(Listener::Tcp(listener));
-    }
-    let first = first.ok_or_else(|| resolve(io::ErrorKind::NotFound.into()))?;
+    let (first, mut listeners) = bind_addresses(addresses, || resolve(io::ErrorKind::NotFound.into()))?;
     if let Some(directory) = &listen.unix_dir {
         let path = directory.join(format!(".s.PGSQL.{}", first.port()));
         let (listener, file) = bind_unix(&path).map_err(|cause| BindError::Unix { path, cause })?;
         listeners.push(Listener::Unix { listener, _file: file });
     }
     Ok((first, listeners))
+}
+
+/// Binds them all to one port. An address that this machine does not have is passed over as long as there is another:
+/// `localhost` names `::1` in containers without IPv6 too.
+fn bind_addresses(
+    addresses: Vec<SocketAddr>,
+    no_address: impl FnOnce() -> BindError,
+) -> Result<(SocketAddr, Vec<Listener>), BindError> {
+    let mut listeners = Vec::new();
+    let mut first: Option<SocketAddr> = None;
+    let mut absent = None;
+    for mut address in addresses {
+        if let Some(first) = first {
+            address.set_port(first.port());
+        }
+        let bound = bind_tcp(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
+        match bound {
+            Ok((local, listener)) => {
+                first.get_or_insert(local);
+                listeners.push(Listener::Tcp(listener));
+            }
+            Err(cause) if is_absent(&cause) => {
+                warn!(%address, %cause, "not listening on an address that this machine does not have");
+                absent = Some(BindError::Tcp { address, cause });
+            }
+            Err(cause) => return Err(BindError::Tcp { address, cause }),
+        }
+    }
+    match first {
+        Some(first) => Ok((first, listeners)),
+        None => Err(absent.unwrap_or_else(no_address)),
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT))
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
@@ -141,5 +169,36 @@ impl Listener {
                 Ok(Accepted { socket: Socket::Unix(stream), address: ClientAddress::Unix })
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of the range kept for documentation (RFC 5737), so that no machine has it.
+    const ABSENT: &str = "192.0.2.1:0";
+
+    fn bind_these(addresses: &[&str]) -> Result<(SocketAddr, Vec<Listener>), BindError> {
+        let addresses = addresses.iter().map(|address| address.parse().expect("address")).collect();
+        bind_addresses(addresses, || panic!("there are addresses"))
+    }
+
+    #[tokio::test]
+    async fn an_address_that_the_machine_does_not_have_is_passed_over_only_beside_another() {
+        for addresses in [["127.0.0.1:0", ABSENT], [ABSENT, "127.0.0.1:0"]] {
+            let (first, listeners) = bind_these(&addresses).expect("the other one is bound");
+            assert!(first.ip().is_loopback() && first.port() != 0 && listeners.len() == 1);
+        }
+        assert!(matches!(bind_these(&[ABSENT]), Err(BindError::Tcp { .. })));
+    }
+
+    #[tokio::test]
+    async fn several_addresses_share_a_port_and_one_that_is_taken_is_an_error() {
+        let (first, listeners) = bind_these(&["127.0.0.1:0", "127.0.0.2:0"]).expect("bound");
+        assert_eq!(listeners.len(), 2);
+        let taken = format!("127.0.0.2:{}", first.port());
+        assert!(bind_these(&["127.0.0.3:0", &taken]).is_ok(), "the port follows the first address");
+        assert!(matches!(bind_these(&[&taken]), Err(BindError::Tcp { .. })));
     }
 }
