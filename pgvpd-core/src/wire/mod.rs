@@ -9,8 +9,10 @@ mod build;
 mod frame;
 mod options;
 mod reader;
+mod scanner;
 mod sqlstate;
 mod startup;
+mod tracker;
 
 pub use backend::{Authentication, BackendKeyData, DataRow, ErrorFields, ParameterStatus, TransactionStatus};
 pub use build::{
@@ -20,10 +22,12 @@ pub use build::{
 pub use frame::{Frame, TaggedFrames, frame, tag};
 pub use options::{OptionsError, Setting, join_options, normalize_setting_name, split_options};
 pub use reader::Reader;
+pub use scanner::Scanner;
 pub use sqlstate::SqlState;
 pub use startup::{
     CancelKey, CancelRequest, FirstPacket, MAX_STARTUP_PACKET, ProtocolVersion, StartupMessage, first_packet,
 };
+pub use tracker::Tracker;
 
 /// What a parser found at the front of a buffer: a whole item, or too few bytes to tell.
 ///

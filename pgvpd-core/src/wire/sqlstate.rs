@@ -21,6 +21,8 @@ impl SqlState {
     pub const QUERY_CANCELED: Self = Self("57014");
     /// `57P01`: the proxy is shutting down.
     pub const ADMIN_SHUTDOWN: Self = Self("57P01");
+    /// `57P05`: the session was idle for too long.
+    pub const IDLE_SESSION_TIMEOUT: Self = Self("57P05");
 
     /// The five characters.
     pub fn as_str(self) -> &'static str {
