@@ -84,6 +84,13 @@ pub(crate) enum Forwarded {
     Failed,
 }
 
+impl CancelEntry {
+    /// A request to cancel this session's query.
+    pub(crate) fn request(&self) -> CancelRequest {
+        CancelRequest { key: self.key.clone() }
+    }
+}
+
 impl Drop for CancelEntry {
     fn drop(&mut self) {
         let mut live = self.registry.live();

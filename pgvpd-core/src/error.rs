@@ -3,8 +3,10 @@
 //! What a client may read is what this file writes: it names what the client sent, never a secret, and never where
 //! the upstream is.
 
+use std::time::Duration;
+
 use crate::session::LoginError;
-use crate::tenant::{IdentityError, ParameterError, PolicyError};
+use crate::tenant::{IdentityError, ParameterError, PolicyError, TenantLimitError};
 use crate::wire::{ErrorResponse, SqlState, WireError};
 
 /// An error for the client, in the form that PostgreSQL gives errors.
@@ -20,7 +22,7 @@ impl Refusal {
         Self { code, message: format!("pgvpd: {message}"), hint: None }
     }
 
-    fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -38,6 +40,25 @@ impl Refusal {
     /// The proxy is told to stop.
     pub(crate) fn shutting_down() -> Self {
         Self::new(SqlState::ADMIN_SHUTDOWN, "the proxy is shutting down")
+    }
+
+    /// `tenant_query_timeout` has passed without a byte either way.
+    pub(crate) fn idle_session(timeout: Duration) -> Self {
+        let seconds = timeout.as_secs_f64();
+        Self::new(SqlState::IDLE_SESSION_TIMEOUT, format_args!("the session was idle for {seconds} s"))
+            .hint("tenant_query_timeout closes idle sessions; connect again.")
+    }
+
+    /// A request is outstanding although it was cancelled.
+    pub(crate) fn query_timeout(timeout: Duration) -> Self {
+        let seconds = timeout.as_secs_f64();
+        let message = format_args!("a request was cancelled after {seconds} s and did not end within as long again");
+        Self::new(SqlState::QUERY_CANCELED, message).hint("tenant_query_timeout limits the time of a request.")
+    }
+
+    /// The server has closed a session that was relayed, and has not said why.
+    pub(crate) fn upstream_closed() -> Self {
+        Self::new(SqlState::CONNECTION_FAILURE, "the upstream server closed the connection unexpectedly")
     }
 
     /// `max_client_connections` is reached.
@@ -93,6 +114,15 @@ impl From<PolicyError> for Refusal {
             PolicyError::Tenant(_) => refusal,
             PolicyError::BypassAddress(_) => refusal.hint("bypass_from lists the networks it may connect from."),
         }
+    }
+}
+
+impl From<TenantLimitError> for Refusal {
+    fn from(error: TenantLimitError) -> Self {
+        Self::new(SqlState::TOO_MANY_CONNECTIONS, error).hint(match error {
+            TenantLimitError::Connections(_) => "Close idle connections, or raise tenant_max_connections.",
+            TenantLimitError::Rate(_) => "Keep connections open for longer, or raise tenant_rate_limit.",
+        })
     }
 }
 

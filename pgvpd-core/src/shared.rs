@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use crate::cancel::CancelRegistry;
 use crate::config::Config;
 use crate::limits::Places;
+use crate::tenant::TenantRegistry;
 
 /// One proxy's state. A session keeps the configuration that it started with.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub(crate) struct Shared {
     pub(crate) sessions: Arc<Places>,
     /// Connections whose session is not ready.
     pub(crate) greetings: Arc<Places>,
+    pub(crate) tenants: Arc<TenantRegistry>,
     pub(crate) cancels: Arc<CancelRegistry>,
     pub(crate) counters: Counters,
     /// No more clients are accepted.
@@ -35,6 +37,7 @@ impl Shared {
             config: ArcSwap::from_pointee(config),
             sessions: Arc::default(),
             greetings: Arc::default(),
+            tenants: Arc::default(),
             cancels: Arc::default(),
             counters: Counters::default(),
             draining: CancellationToken::new(),

@@ -24,6 +24,47 @@ async fn one_client_too_many_is_refused_and_a_place_that_is_freed_is_given_again
 }
 
 #[tokio::test]
+async fn a_tenant_has_its_own_limit_of_connections() -> TestResult {
+    let proxy =
+        proxy(&[("tenant_max_connections", "2"), ("context_variables", "app.current_tenant_id,app.user_id")]).await;
+    let first = proxy.log_in("app_user.acme:1").await;
+    // Of the same tenant, whatever the role and the other values are.
+    let second = proxy.log_in("trust_user.acme:2").await;
+    let mut third = proxy.connect().await;
+    third.start("app_user.acme:3", &[]).await;
+    let error = third.refusal().await;
+    error.assert_is("53300");
+    assert!(error.hint.contains("tenant_max_connections"), "{error:?}");
+    proxy.log_in("app_user.globex:1").await.batch_execute("SELECT 1").await?;
+    // Who does not get in holds no place: a wrong password, a server's refusal.
+    drop(first);
+    for _ in 0..5 {
+        let refused = proxy.config("app_user.acme:1").password("wrong").connect(tokio_postgres::NoTls).await;
+        assert!(refused.is_err());
+    }
+    eventually("a place is free", async || proxy.try_log_in("app_user.acme:1").await.is_ok()).await;
+    second.batch_execute("SELECT 1").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_tenant_has_its_own_rate_of_new_connections() {
+    let proxy = proxy(&[("tenant_rate_limit", "1")]).await;
+    // Many within the second that one login may take: at most every other one can be let in.
+    let mut refused = 0;
+    for _ in 0..20 {
+        let mut client = proxy.connect().await;
+        client.start("app_user.acme", &[]).await;
+        match client.message().await {
+            Some((b'E', _)) => refused += 1,
+            other => assert!(matches!(other, Some((b'R', _))), "{other:?}"),
+        }
+    }
+    assert!(refused > 0);
+    proxy.log_in("app_user.globex").await;
+}
+
+#[tokio::test]
 async fn a_cancel_request_is_served_when_every_place_is_taken() -> TestResult {
     let proxy = proxy(&[("max_client_connections", "1")]).await;
     let client = proxy.log_in("app_user.acme").await;

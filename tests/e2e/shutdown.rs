@@ -27,7 +27,7 @@ async fn a_shutdown_lets_sessions_finish_and_accepts_no_more() -> TestResult {
 
 #[tokio::test]
 async fn a_shutdown_closes_what_does_not_finish_in_time_and_counts_it() -> TestResult {
-    let proxy = proxy(&[]).await;
+    let proxy = proxy(&[("relay", "raw")]).await;
     let mut idle = proxy.connect().await;
     idle.log_in("app_user.acme", &[]).await;
     let mut greeting = proxy.connect().await;
@@ -45,7 +45,7 @@ async fn dropping_the_handle_stops_the_proxy() {
     let mut client = proxy.connect().await;
     client.log_in("app_user.acme", &[]).await;
     drop(proxy);
-    assert_eq!(client.message().await, None);
+    while client.message().await.is_some() {}
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ fn all_bad_lines_and_values_of_every_source_are_reported_in_one_go_with_suggesti
     let file = File::new("port = 1\ntenant-dney = acme\nno value here\nport = 2\nadmin_port = 9\nrelay = warp\n");
     let said = problems(&file.path, &["--tenant-format", "hex"], &[("PGVPD_ALLOW_TRUST", "perhaps")]);
     for part in [
-        "relay: \"warp\" is not one of raw (",
+        "relay: \"warp\" is not one of raw, framed (",
         "tenant_format: \"hex\" is not one of text, uuid, integer (flag --tenant-format)",
         "allow_trust: \"perhaps\" is neither true nor false (environment variable PGVPD_ALLOW_TRUST)",
         "tenant-dney: unknown option; did you mean tenant_deny? (",
@@ -127,10 +127,10 @@ fn a_log_filter_that_nobody_understands_is_a_problem_of_its_option() {
 #[test]
 fn an_option_of_a_later_release_is_refused_in_the_environment_too() {
     let file = File::new("admin_host = 127.0.0.1\n");
-    let said = problems(&file.path, &[], &[("PGVPD_TENANT_RATE_LIMIT", "5"), ("PGVPD_SERVICE_HOST", "10.0.0.1")]);
+    let said = problems(&file.path, &[], &[("PGVPD_POOL_SIZE", "5"), ("PGVPD_SERVICE_HOST", "10.0.0.1")]);
     let refused: Vec<_> = said.lines().filter(|line| line.contains("does not have this option yet")).collect();
     assert_eq!(refused.len(), 2, "{said}");
-    assert!(refused.iter().any(|line| line.ends_with("(environment variable PGVPD_TENANT_RATE_LIMIT)")), "{said}");
+    assert!(refused.iter().any(|line| line.ends_with("(environment variable PGVPD_POOL_SIZE)")), "{said}");
     assert!(!said.contains("SERVICE_HOST"), "a variable of somebody else's:\n{said}");
 }
 

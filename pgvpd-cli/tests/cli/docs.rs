@@ -131,7 +131,13 @@ fn each_option_of_the_example_passes_the_check_and_so_do_all_together() -> TestR
     let without =
         |left_out: &str| lines.iter().filter(|(name, _)| *name != left_out).map(|(_, line)| line.as_str()).collect();
     let both: [String; 2] = [without("tenant_allow"), without("tenant_deny")];
-    for text in lines.iter().map(|(_, line)| line).chain(&both) {
+    // And these two need each other.
+    let alone = |name: &str| {
+        let is_part =
+            |other: &str| other == name || [name, other].iter().all(|name| name.starts_with("proxy_protocol"));
+        lines.iter().filter(|(other, _)| is_part(other)).map(|(_, line)| line.as_str()).collect::<String>()
+    };
+    for text in lines.iter().map(|(name, _)| alone(name)).chain(both) {
         std::fs::write(&file, text)?;
         run(&["--check-config", "--config", file.to_str().ok_or("not UTF-8")?], &[]).code(0);
     }
@@ -142,10 +148,11 @@ fn is_word_for_not_set(option: &OptionSpec) -> bool {
     matches!(option.default, "any" | "all" | "none" | "off" | "the login role") && option.name != "pool_mode"
 }
 
-/// The option's line, with a directory that exists where one must.
+/// The option's line, with a directory that exists where one must, and the relay that every other option can have.
 fn line(name: &str, value: &str, directory: &Path) -> String {
     match name {
         "listen_unix_dir" => format!("{name} = {}\n", directory.display()),
+        "relay" => "relay = framed\n".into(),
         _ => format!("{name} = {value}\n"),
     }
 }

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 
 use super::settings::{ConfigError, Problem, Settings};
 use super::values::{self, Checked};
-use super::{Config, Listen, LogFormat, UpstreamAddress};
-use crate::tenant::{BypassRules, BypassSource, IdentityRules, TenantFormat, TenantPolicy, VariableName};
+use super::{Config, Listen, LogFormat, ProxyProtocol, Relay, UpstreamAddress};
+use crate::tenant::{BypassRules, IdentityRules, Network, TenantFormat, TenantPolicy, VariableName};
 
 /// Checks every option, then what holds between options.
 pub(super) fn check(settings: Settings) -> Result<Config, ConfigError> {
@@ -36,9 +36,7 @@ pub(super) fn check(settings: Settings) -> Result<Config, ConfigError> {
             .unwrap_or_else(|| vec!["postgres".into()])
             .into_iter()
             .collect(),
-        from: reader
-            .read("bypass_from", values::bypass_from)
-            .unwrap_or_else(|| vec![BypassSource::Loopback, BypassSource::Unix]),
+        from: reader.read("bypass_from", values::bypass_from).unwrap_or_else(|| vec![Network::Loopback, Network::Unix]),
     };
     let policy = match (reader.read("tenant_allow", values::names), reader.read("tenant_deny", values::list)) {
         (None, None) => TenantPolicy::Any,
@@ -56,12 +54,25 @@ pub(super) fn check(settings: Settings) -> Result<Config, ConfigError> {
     let max_client_connections = reader.read("max_client_connections", values::count).unwrap_or(10_000);
     let handshake_timeout = reader.read("handshake_timeout", values::seconds).unwrap_or(THIRTY_SECONDS);
     let shutdown_timeout = reader.read("shutdown_timeout", values::seconds_or_zero).unwrap_or(THIRTY_SECONDS);
-    reader.read("relay", |text| values::only(text, "raw", &["framed"]));
+    let tenant_max_connections = reader.read("tenant_max_connections", values::count);
+    let tenant_rate_limit = reader.read("tenant_rate_limit", values::rate);
+    let tenant_query_timeout = reader.read("tenant_query_timeout", values::seconds);
+    let relay = reader.read("relay", values::relay).unwrap_or(match tenant_query_timeout {
+        None => Relay::Raw,
+        Some(_) => Relay::Framed,
+    });
+    let proxy_protocol = proxy_protocol(&reader);
     reader.read("pool_mode", |text| values::only(text, "none", &["session", "transaction"]));
     let log_level = reader.read("log_level", values::log_level).unwrap_or_else(|| "info".into());
     let log_format = reader.read("log_format", values::log_format).unwrap_or(LogFormat::Text);
 
     check_between(&reader, &identity);
+    if relay == Relay::Raw && tenant_query_timeout.is_some() {
+        reader.problem(
+            "relay",
+            "raw sees no messages, which tenant_query_timeout needs; use framed, or remove one".into(),
+        );
+    }
     let problems = reader.problems.into_inner();
     if !problems.is_empty() {
         return Err(ConfigError { problems });
@@ -76,6 +87,11 @@ pub(super) fn check(settings: Settings) -> Result<Config, ConfigError> {
         context_in_startup,
         allow_trust,
         allow_cleartext,
+        relay,
+        proxy_protocol,
+        tenant_max_connections,
+        tenant_rate_limit,
+        tenant_query_timeout,
         max_client_connections,
         handshake_timeout,
         shutdown_timeout,
@@ -86,6 +102,28 @@ pub(super) fn check(settings: Settings) -> Result<Config, ConfigError> {
 }
 
 const THIRTY_SECONDS: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// The mode and its networks: neither says anything without the other.
+fn proxy_protocol(reader: &Reader<'_>) -> ProxyProtocol {
+    let mode = reader.read("proxy_protocol", values::proxy_protocol);
+    if mode.is_none() && reader.settings.value("proxy_protocol").is_some() {
+        return ProxyProtocol::Off;
+    }
+    let required = mode.unwrap_or(false);
+    match (required, reader.read("proxy_protocol_from", values::balancers)) {
+        (true, Some(networks)) => return ProxyProtocol::Require(networks),
+        (true, None) if reader.settings.value("proxy_protocol_from").is_none() => {
+            let message = "require needs proxy_protocol_from, the networks that the load balancers are in";
+            reader.problem("proxy_protocol", message.into());
+        }
+        (false, Some(_)) => {
+            let message = "has no effect without proxy_protocol = require; set it, or remove this";
+            reader.problem("proxy_protocol_from", message.into());
+        }
+        _ => {}
+    }
+    ProxyProtocol::Off
+}
 
 /// Pairs of options that contradict each other.
 fn check_between(reader: &Reader<'_>, identity: &IdentityRules) {
@@ -169,8 +207,7 @@ mod tests {
 
     #[test]
     fn all_problems_are_reported_in_one_go() {
-        let error =
-            config(&[("port", "x"), ("allow_trust", "maybe"), ("relay", "framed")]).expect_err("three problems");
+        let error = config(&[("port", "x"), ("allow_trust", "maybe"), ("relay", "frmed")]).expect_err("three problems");
         assert_eq!(error.problems.len(), 3, "{error}");
     }
 
@@ -180,9 +217,22 @@ mod tests {
             &[("tenant_allow", "a"), ("tenant_deny", "b")][..],
             &[("tenant_format", "integer"), ("tenant_deny", "07")],
             &[("login_roles", "app.user")],
+            &[("relay", "raw"), ("tenant_query_timeout", "1")],
+            &[("proxy_protocol", "require")],
+            &[("proxy_protocol_from", "10.0.0.0/8")],
+            &[("proxy_protocol", "off"), ("proxy_protocol_from", "10.0.0.0/8")],
+            &[("proxy_protocol", "require"), ("proxy_protocol_from", "unix")],
         ] {
             assert!(config(pairs).is_err(), "{pairs:?}");
         }
+    }
+
+    #[test]
+    fn an_option_that_must_see_messages_turns_the_framed_relay_on() -> Result<(), ConfigError> {
+        assert_eq!(config(&[])?.relay, Relay::Raw);
+        assert_eq!(config(&[("relay", "framed")])?.relay, Relay::Framed);
+        assert_eq!(config(&[("tenant_query_timeout", "5")])?.relay, Relay::Framed);
+        Ok(())
     }
 
     #[test]

@@ -7,13 +7,14 @@ mod settings;
 mod values;
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use options::{OPTIONS, OptionSpec, Topic};
 pub use settings::{ConfigError, Origin, Problem, Settings};
 
-use crate::tenant::{BypassRules, IdentityRules, TenantPolicy};
+use crate::tenant::{BypassRules, IdentityRules, Network, TenantPolicy};
 
 /// A configuration that has passed every check. Options and defaults are those of `docs/configuration.md`.
 ///
@@ -47,6 +48,16 @@ pub struct Config {
     pub allow_trust: bool,
     /// Let passwords cross a network in the clear.
     pub allow_cleartext: bool,
+    /// How tenants' sessions are relayed.
+    pub relay: Relay,
+    /// PROXY headers, when clients come through a load balancer.
+    pub proxy_protocol: ProxyProtocol,
+    /// Sessions of one tenant at one time; `None` for no limit.
+    pub tenant_max_connections: Option<usize>,
+    /// New connections of one tenant in a second; `None` for no limit.
+    pub tenant_rate_limit: Option<NonZeroU32>,
+    /// How long a tenant's session may be idle, or one request outstanding; `None` for no limit.
+    pub tenant_query_timeout: Option<Duration>,
     /// Sessions at one time.
     pub max_client_connections: usize,
     /// For startup, authentication and injection together.
@@ -78,6 +89,24 @@ pub struct UpstreamAddress {
     pub host: String,
     /// Port.
     pub port: u16,
+}
+
+/// How a session's bytes are passed on after the login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relay {
+    /// Without looking at them.
+    Raw,
+    /// With an eye on where messages begin, so that requests can be timed and errors be said between messages.
+    Framed,
+}
+
+/// Whether connections begin with a PROXY header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// They do not.
+    Off,
+    /// Every TCP connection does, and comes from one of these networks.
+    Require(Vec<Network>),
 }
 
 /// Form of the log.

@@ -359,7 +359,7 @@ mod tests {
         let settings = read(&[&[("PGVPD_HOST", "::1"), ("PGVPD_PORT", "1")], &foreign[..]].concat());
         assert_eq!((settings.value("listen_host"), settings.value("port")), (Some("::1"), Some("1")));
         assert_eq!(settings.problems(), []);
-        for meant in ["PGVPD_TENANT_DNEY", "PGVPD_TENANT_RATE_LIMIT", "PGVPD_ADMIN_PORT"] {
+        for meant in ["PGVPD_TENANT_DNEY", "PGVPD_ADMIN_TOKEN", "PGVPD_ADMIN_PORT"] {
             let settings = read(&[(meant, "x")]);
             let [problem] = settings.problems() else { panic!("{meant}") };
             assert!(problem.to_string().contains(&format!("environment variable {meant}")), "{problem}");

@@ -1,11 +1,12 @@
 //! From an option's text to a typed value; each error says what would be valid.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::LogFormat;
-use crate::tenant::{BypassSource, TenantFormat, VariableName};
+use super::{LogFormat, Relay};
+use crate::tenant::{Network, TenantFormat, VariableName};
 
 pub(super) type Checked<T> = Result<T, String>;
 
@@ -32,6 +33,13 @@ pub(super) fn count(text: &str) -> Checked<usize> {
     match text.parse() {
         Ok(count) if (1..=10_000_000).contains(&count) => Ok(count),
         _ => Err(format!("{text:?} is not a number from 1 to 10000000")),
+    }
+}
+
+pub(super) fn rate(text: &str) -> Checked<NonZeroU32> {
+    match text.parse() {
+        Ok(rate) if rate <= NonZeroU32::MIN.saturating_add(999_999) => Ok(rate),
+        _ => Err(format!("{text:?} is not a number from 1 to 1000000")),
     }
 }
 
@@ -133,7 +141,7 @@ pub(super) fn names(text: &str) -> Checked<BTreeSet<String>> {
     if names.is_empty() { Err("the list is empty; remove the option or name at least one".into()) } else { Ok(names) }
 }
 
-pub(super) fn bypass_from(text: &str) -> Checked<Vec<BypassSource>> {
+pub(super) fn bypass_from(text: &str) -> Checked<Vec<Network>> {
     list(text)?.iter().map(|item| item.parse()).collect()
 }
 
@@ -153,6 +161,35 @@ pub(super) fn log_format(text: &str) -> Checked<LogFormat> {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
         _ => Err(format!("{text:?} is not one of text, json")),
+    }
+}
+
+pub(super) fn relay(text: &str) -> Checked<Relay> {
+    match text {
+        "raw" => Ok(Relay::Raw),
+        "framed" => Ok(Relay::Framed),
+        _ => Err(format!("{text:?} is not one of raw, framed")),
+    }
+}
+
+/// True if connections must begin with a PROXY header.
+pub(super) fn proxy_protocol(text: &str) -> Checked<bool> {
+    match text {
+        "off" => Ok(false),
+        "require" => Ok(true),
+        _ => Err(format!("{text:?} is not one of off, require")),
+    }
+}
+
+/// Where PROXY headers are believed from. Clients of the Unix socket send none.
+pub(super) fn balancers(text: &str) -> Checked<Vec<Network>> {
+    let networks: Vec<Network> = list(text)?.iter().map(|item| item.parse()).collect::<Result<_, _>>()?;
+    match networks.first() {
+        None => Err("the list is empty; name the networks that the load balancers are in".into()),
+        Some(_) if networks.contains(&Network::Unix) => {
+            Err("\"unix\" is not possible: the PROXY protocol is for TCP connections".into())
+        }
+        Some(_) => Ok(networks),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::context::Injection;
 use crate::error::Refusal;
 use crate::limits::Slot;
 use crate::shared::Shared;
-use crate::tenant::{Identity, bypass_startup, tenant_startup, unknown_protocol_options};
+use crate::tenant::{Identity, TenantLimits, TenantSlot, bypass_startup, tenant_startup, unknown_protocol_options};
 use crate::wire::StartupMessage;
 
 /// A login that the rules permit. Dropping it frees its place.
@@ -23,6 +23,7 @@ pub(super) struct Admission {
     pub(super) packet: Vec<u8>,
     context_in_startup: bool,
     set_role: Option<String>,
+    tenant: Option<TenantSlot>,
     _slot: Slot,
 }
 
@@ -30,8 +31,8 @@ pub(super) struct Admission {
 #[derive(Debug)]
 pub(super) struct Seat {
     pub(super) address: ClientAddress,
-    /// Empty for a bypass user.
-    pub(super) tenant: Box<str>,
+    /// `None` for a bypass user.
+    tenant: Option<TenantSlot>,
     pub(super) role: Box<str>,
     pub(super) database: Box<str>,
     _slot: Slot,
@@ -45,13 +46,14 @@ pub(super) fn admit(
     config: &Config,
 ) -> Result<Admission, Ended> {
     let user = client.parameter("user").unwrap_or_default();
-    let (identity, upstream) = if config.bypass.applies(user, address).map_err(Refusal::from)? {
-        (None, bypass_startup(&client))
+    let (identity, upstream, tenant) = if config.bypass.applies(user, address).map_err(Refusal::from)? {
+        (None, bypass_startup(&client), None)
     } else {
         let identity = config.identity.identify(user).map_err(Refusal::from)?;
         config.policy.admit(identity.tenant()).map_err(Refusal::from)?;
         let startup = tenant_startup(&client, &identity, config.context_in_startup).map_err(Refusal::from)?;
-        (Some(identity), startup)
+        let tenant = shared.tenants.enter(identity.tenant(), limits(config)).map_err(Refusal::from)?;
+        (Some(identity), startup, Some(tenant))
     };
     let packet = upstream.encode().ok_or(LoginError::StartupTooLong)?;
     let Some(slot) = shared.sessions.enter(config.max_client_connections) else {
@@ -64,11 +66,21 @@ pub(super) fn admit(
         packet,
         context_in_startup: config.context_in_startup,
         set_role: config.set_role.clone(),
+        tenant,
         _slot: slot,
     })
 }
 
+fn limits(config: &Config) -> TenantLimits {
+    TenantLimits { connections: config.tenant_max_connections, per_second: config.tenant_rate_limit }
+}
+
 impl Admission {
+    /// True for a bypass user.
+    pub(super) fn is_bypass(&self) -> bool {
+        self.identity.is_none()
+    }
+
     /// Who logs in, for the login.
     pub(super) fn who(&self) -> Who {
         match &self.identity {
@@ -91,10 +103,17 @@ impl Admission {
         let user = self.client.parameter("user").unwrap_or_default();
         Seat {
             address: self.address,
-            tenant: self.identity.as_ref().map_or("", Identity::tenant).into(),
+            tenant: self.tenant,
             role: self.identity.as_ref().map_or(user, Identity::role).into(),
             database: self.client.parameter("database").unwrap_or_default().into(),
             _slot: self._slot,
         }
+    }
+}
+
+impl Seat {
+    /// The tenant, empty for a bypass user.
+    pub(super) fn tenant(&self) -> &str {
+        self.tenant.as_ref().map_or("", TenantSlot::tenant)
     }
 }

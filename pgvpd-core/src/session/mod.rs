@@ -8,21 +8,28 @@
 mod admit;
 mod buffer;
 mod conn;
+mod framed;
 mod login;
 mod login_error;
 mod negotiate;
 mod passthrough;
+mod proxied;
 mod relay;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
 pub(crate) use login_error::LoginError;
 
 use self::conn::Conn;
+use self::framed::{Framed, TimeLimit};
 use self::negotiate::Greeting;
-use self::passthrough::Established;
+use self::passthrough::{Established, Oversight};
+use self::relay::{RelayEnd, Unwatched, relay};
+use crate::cancel::CancelEntry;
+use crate::config::ClientAddress;
 use crate::error::Refusal;
 use crate::net::{Accepted, Socket};
 use crate::shared::Shared;
@@ -60,19 +67,20 @@ impl From<LoginError> for Ended {
 
 /// Serves one client until it leaves, the server does, or the proxy stops.
 pub(crate) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
-    let address = accepted.address;
+    let mut address = accepted.address;
     let mut client = Conn::new(accepted.socket);
     // The login's state is large and short-lived: boxed, it does not weigh on the sessions that are relayed.
-    match Box::pin(handshake(&mut client, address, &shared)).await {
+    match Box::pin(handshake(&mut client, &mut address, &shared)).await {
         Ok(established) => run(client, established, &shared).await,
         Err(ended) => close(client, ended, address, &shared).await,
     }
 }
 
-/// Everything up to a ready session, within `handshake_timeout`.
+/// Everything up to a ready session, within `handshake_timeout`. `address` becomes that of the client where a load
+/// balancer names it.
 async fn handshake(
     client: &mut Conn<Socket>,
-    address: crate::config::ClientAddress,
+    address: &mut ClientAddress,
     shared: &Arc<Shared>,
 ) -> Result<Established, Ended> {
     let config = shared.config.load_full();
@@ -80,13 +88,14 @@ async fn handshake(
         return Err(Refusal::too_many_clients(config.max_client_connections).into());
     };
     let work = async {
+        *address = proxied::client_address(client, *address, &config.proxy_protocol).await?;
         match negotiate::negotiate(client).await? {
             Greeting::Cancel(request) => {
                 shared.cancels.forward(request).await;
                 Err(Ended::Cancelled)
             }
             Greeting::Startup(message) => {
-                let admission = admit::admit(message, address, shared, &config)?;
+                let admission = admit::admit(message, *address, shared, &config)?;
                 passthrough::establish(client, admission, shared, &config).await
             }
         }
@@ -101,17 +110,48 @@ async fn handshake(
 }
 
 /// Relays an established session and closes both sides.
-async fn run(client: Conn<Socket>, established: Established, shared: &Shared) {
-    let Established { session, seat, _cancel } = established;
-    let (tenant, role, database, address) = (&*seat.tenant, &*seat.role, &*seat.database, seat.address);
+async fn run(client: Conn<Socket>, established: Established, shared: &Arc<Shared>) {
+    let Established { session, seat, cancel, oversight } = established;
+    let (tenant, role, database, address) = (seat.tenant(), &*seat.role, &*seat.database, seat.address);
     debug!(tenant, role, database, client = %address, "session started");
-    let ended = shared.abort.run_until_cancelled(relay::relay(client, session)).await;
-    let reason = ended.map_or("proxy is shutting down", |ended| ended.as_str());
-    debug!(tenant, role, database, client = %address, reason, "session ended");
+    let stop = shared.abort.cancelled();
+    let end = match oversight {
+        Oversight::Raw => relay(client, session, &mut Unwatched, stop).await,
+        Oversight::Framed { query_timeout, cancel_timeout } => {
+            let canceller = canceller(cancel.as_ref(), cancel_timeout, shared);
+            let limit = query_timeout.map(|timeout| TimeLimit::new(timeout, canceller));
+            // Boxed, so that raw sessions do not carry its size.
+            let mut watch = Box::new(Framed::new(limit));
+            relay(client, session, &mut *watch, stop).await
+        }
+    };
+    match &end {
+        RelayEnd::Refused(refusal) => {
+            info!(tenant, role, database, client = %address, error = %refusal, "session closed")
+        }
+        RelayEnd::UpstreamProtocol(_) => {
+            warn!(tenant, role, database, client = %address, error = %end, "session closed")
+        }
+        _ => debug!(tenant, role, database, client = %address, reason = %end, "session ended"),
+    }
+}
+
+/// What cancels a session's query when it is called. The request goes out on a connection of its own, beside the session.
+fn canceller(entry: Option<&CancelEntry>, timeout: Duration, shared: &Arc<Shared>) -> impl Fn() + Send + 'static {
+    let (request, shared) = (entry.map(CancelEntry::request), Arc::clone(shared));
+    move || {
+        let Some(request) = request.clone() else { return };
+        let cancels = Arc::clone(&shared.cancels);
+        shared.tasks.spawn(async move {
+            if tokio::time::timeout(timeout, cancels.forward(request)).await.is_err() {
+                warn!("cancel request for tenant_query_timeout: no answer from the upstream server");
+            }
+        });
+    }
 }
 
 /// Tells the client why there is no session, writes the log, and closes.
-async fn close(mut client: Conn<Socket>, ended: Ended, address: crate::config::ClientAddress, shared: &Shared) {
+async fn close(mut client: Conn<Socket>, ended: Ended, address: ClientAddress, shared: &Shared) {
     match ended {
         Ended::ClientGone => {
             debug!(client = %address, "client left before the session was ready");

@@ -1,6 +1,7 @@
 //! Passthrough: a server connection of the client's own, logged in by relaying the client's proof.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -10,7 +11,7 @@ use super::conn::Conn;
 use super::login::{Legs, LoggedIn, Login, Permit};
 use super::login_error::{LoginEnd, LoginError, MAX_HELD_BACK};
 use crate::cancel::CancelEntry;
-use crate::config::Config;
+use crate::config::{Config, Relay};
 use crate::net::{Socket, connect};
 use crate::shared::Shared;
 use crate::wire::{Frame, Reader};
@@ -37,7 +38,28 @@ impl<U> BoundUpstream<U> {
 pub(super) struct Established {
     pub(super) session: BoundUpstream<Socket>,
     pub(super) seat: Seat,
-    pub(super) _cancel: Option<CancelEntry>,
+    pub(super) cancel: Option<CancelEntry>,
+    pub(super) oversight: Oversight,
+}
+
+/// How much of a session the relay looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Oversight {
+    /// Nothing: `relay = raw`, and bypass users, who are passed through untouched.
+    Raw,
+    /// Message headers; with `tenant_query_timeout`, where it is set, and the time that a cancel request may take.
+    Framed { query_timeout: Option<Duration>, cancel_timeout: Duration },
+}
+
+impl Oversight {
+    fn of(admission: &Admission, config: &Config) -> Self {
+        match config.relay {
+            Relay::Framed if !admission.is_bypass() => {
+                Self::Framed { query_timeout: config.tenant_query_timeout, cancel_timeout: config.handshake_timeout }
+            }
+            Relay::Raw | Relay::Framed => Self::Raw,
+        }
+    }
 }
 
 /// Connects, logs in, sets the context.
@@ -64,7 +86,8 @@ pub(super) async fn establish(
     let cancel = cancel_key.map(|key| shared.cancels.register(key, config.upstream.clone()));
     shared.counters.count_session();
     let session = BoundUpstream { conn: upstream, _permit: permit };
-    Ok(Established { session, seat: admission.into_seat(), _cancel: cancel })
+    let oversight = Oversight::of(&admission, config);
+    Ok(Established { session, seat: admission.into_seat(), cancel, oversight })
 }
 
 /// Moves messages between the two connections and the state machine until the login is finished. ReadyForQuery and
@@ -196,7 +219,7 @@ mod tests {
         let legs = Legs { client_is_local: true, upstream_is_local: true, allow_trust: false, allow_cleartext: false };
         let negotiation = Negotiation { version: ProtocolVersion::V3_0, unknown_options: vec![] };
         let login = Login::new(Who::Bypass, legs, negotiation);
-        let driven = tokio::time::timeout(std::time::Duration::from_secs(60), drive(login, &mut client, &mut upstream));
+        let driven = tokio::time::timeout(Duration::from_secs(60), drive(login, &mut client, &mut upstream));
         driven.await.expect("a login to a dead server ends")
     }
 

@@ -11,11 +11,15 @@ struct Rig {
     relay: JoinHandle<RelayEnd>,
 }
 
+async fn relay_unwatched(client: Conn<DuplexStream>, upstream: BoundUpstream<DuplexStream>) -> RelayEnd {
+    relay(client, upstream, &mut Unwatched, std::future::pending()).await
+}
+
 fn rig(capacity: usize) -> Rig {
     let (client, client_side) = duplex(capacity);
     let (server, upstream_side) = duplex(capacity);
     let upstream = BoundUpstream::for_tests(Conn::new(upstream_side));
-    let relay = tokio::spawn(relay(Conn::new(client_side), upstream));
+    let relay = tokio::spawn(relay_unwatched(Conn::new(client_side), upstream));
     Rig { client, server, relay }
 }
 
@@ -102,7 +106,7 @@ async fn what_the_login_left_over_goes_first() {
     client.write_all(b"held back").await.expect("sent");
     conn.fill().await.expect("read");
     conn.queue(b"ready");
-    let relay = tokio::spawn(relay(conn, BoundUpstream::for_tests(Conn::new(upstream_side))));
+    let relay = tokio::spawn(relay_unwatched(conn, BoundUpstream::for_tests(Conn::new(upstream_side))));
     let mut at_client = [0; 5];
     client.read_exact(&mut at_client).await.expect("ready");
     let mut at_server = [0; 9];

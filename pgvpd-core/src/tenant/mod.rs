@@ -1,9 +1,11 @@
-//! Who logs in: from a user name to a role and a tenant's context, and whether that is permitted. No I/O.
+//! Who logs in: from a user name to a role and a tenant's context, whether that is permitted, and who is there. No I/O.
 
 mod identity;
 mod parameters;
 mod policy;
+mod registry;
 
 pub use identity::{Identity, IdentityError, IdentityRules, TenantFormat, VariableName};
 pub use parameters::{ParameterError, bypass_startup, tenant_startup, unknown_protocol_options};
-pub use policy::{BypassRules, BypassSource, PolicyError, TenantPolicy};
+pub use policy::{BypassRules, Network, PolicyError, TenantPolicy};
+pub(crate) use registry::{TenantLimitError, TenantLimits, TenantRegistry, TenantSlot};

@@ -51,21 +51,21 @@ pub struct BypassRules {
     /// Whole user names, compared exactly.
     pub users: BTreeSet<String>,
     /// Where such a client may be.
-    pub from: Vec<BypassSource>,
+    pub from: Vec<Network>,
 }
 
-/// A place that a bypass user may come from.
+/// A place that clients come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BypassSource {
+pub enum Network {
     /// `127.0.0.0/8` and `::1`.
     Loopback,
     /// The Unix socket.
     Unix,
     /// A network.
-    Network(IpNet),
+    Cidr(IpNet),
 }
 
-impl FromStr for BypassSource {
+impl FromStr for Network {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -76,8 +76,20 @@ impl FromStr for BypassSource {
         }
         text.parse::<IpNet>()
             .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-            .map(Self::Network)
+            .map(Self::Cidr)
             .map_err(|_| format!("{text:?} is not a network such as 10.0.0.0/8, an address, loopback or unix"))
+    }
+}
+
+impl Network {
+    /// True if the address is of this place.
+    pub fn contains(&self, address: ClientAddress) -> bool {
+        match (self, address) {
+            (Self::Unix, ClientAddress::Unix) => true,
+            (Self::Loopback, ClientAddress::Ip(ip)) => ip.to_canonical().is_loopback(),
+            (Self::Cidr(network), ClientAddress::Ip(ip)) => network.contains(&ip.to_canonical()),
+            _ => false,
+        }
     }
 }
 
@@ -90,12 +102,7 @@ impl BypassRules {
         if !self.users.contains(user) {
             return Ok(false);
         }
-        let inside = self.from.iter().any(|source| match (source, address) {
-            (BypassSource::Unix, ClientAddress::Unix) => true,
-            (BypassSource::Loopback, ClientAddress::Ip(ip)) => ip.to_canonical().is_loopback(),
-            (BypassSource::Network(network), ClientAddress::Ip(ip)) => network.contains(&ip.to_canonical()),
-            _ => false,
-        });
+        let inside = self.from.iter().any(|network| network.contains(address));
         if inside { Ok(true) } else { Err(PolicyError::BypassAddress(user.into())) }
     }
 }

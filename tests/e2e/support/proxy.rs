@@ -18,9 +18,12 @@ pub async fn proxy(options: &[(&str, &str)]) -> TestProxy {
     proxy_for(&cluster().await.postgres, options).await.expect("the proxy starts")
 }
 
-/// A proxy before a server.
+/// A proxy before a server. The environment variable `PGVPD_TEST_RELAY` chooses the relay of tests that do not.
 pub async fn proxy_for(postgres: &Postgres, options: &[(&str, &str)]) -> Result<TestProxy, StartError> {
     let builder = Proxy::builder().port(0).upstream_port(postgres.port());
+    let relay = std::env::var("PGVPD_TEST_RELAY").unwrap_or_else(|_| "raw".into());
+    let chosen = options.iter().any(|(name, _)| ["relay", "tenant_query_timeout"].contains(name));
+    let builder = if chosen { builder } else { builder.set("relay", relay) };
     let builder = options.iter().fold(builder, |builder, (name, value)| builder.set(name, value));
     Ok(TestProxy { handle: builder.start().await? })
 }

@@ -106,6 +106,17 @@ impl WireClient {
         error
     }
 
+    /// The server's next error; other messages are skipped.
+    pub async fn error(&mut self) -> PgError {
+        loop {
+            match self.message().await.expect("an error before the end of the stream") {
+                (b'E', body) => return PgError::parse(&body),
+                (b'Z', _) => panic!("the query succeeded"),
+                _ => {}
+            }
+        }
+    }
+
     /// Sends a startup packet of protocol 3.0 for a user and the tests' database.
     pub async fn start(&mut self, user: &str, parameters: &[(&str, &str)]) {
         let all = [&[("user", user), ("database", SHOP)], parameters].concat();

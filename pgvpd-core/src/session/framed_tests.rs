@@ -1,0 +1,233 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::session::conn::Conn;
+use crate::session::passthrough::BoundUpstream;
+use crate::session::relay::relay;
+use crate::wire::{ErrorFields, TaggedFrames};
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A framed relay between two in-memory pipes, in paused time.
+struct Rig {
+    client: DuplexStream,
+    server: DuplexStream,
+    cancels: Arc<AtomicUsize>,
+    stop: CancellationToken,
+    relay: JoinHandle<RelayEnd>,
+}
+
+fn rig(timeout: Option<Duration>) -> Rig {
+    let (client, client_side) = duplex(100_000);
+    let (server, upstream_side) = duplex(100_000);
+    let cancels = Arc::new(AtomicUsize::new(0));
+    let stop = CancellationToken::new();
+    let (counter, token) = (Arc::clone(&cancels), stop.clone());
+    let relay = tokio::spawn(async move {
+        let limit = timeout.map(|timeout| {
+            TimeLimit::new(timeout, move || {
+                counter.fetch_add(1, Ordering::Relaxed);
+            })
+        });
+        let upstream = BoundUpstream::for_tests(Conn::new(upstream_side));
+        relay(Conn::new(client_side), upstream, &mut Framed::new(limit), token.cancelled()).await
+    });
+    Rig { client, server, cancels, stop, relay }
+}
+
+fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![tag];
+    bytes.extend(u32::try_from(body.len() + 4).expect("short").to_be_bytes());
+    bytes.extend(body);
+    bytes
+}
+
+impl Rig {
+    /// Sends from the client, and sees it arrive.
+    async fn request(&mut self, tag: u8) {
+        self.client.write_all(&message(tag, b"body")).await.expect("sent");
+        self.server.read_exact(&mut [0; 9]).await.expect("arrived");
+    }
+
+    /// Sends from the server, and sees it arrive.
+    async fn answer(&mut self, tag: u8) {
+        self.server.write_all(&message(tag, b"body")).await.expect("sent");
+        self.client.read_exact(&mut [0; 9]).await.expect("arrived");
+    }
+
+    /// SQLSTATE of the error that the client gets last, and how the relay ended. Empty without an error.
+    async fn end(mut self) -> (String, RelayEnd) {
+        let mut last = Vec::new();
+        self.client.read_to_end(&mut last).await.expect("closed");
+        drop(self.client);
+        let code = TaggedFrames::new(&last, 100_000).last().map(|frame| {
+            assert_eq!(frame.tag, b'E');
+            ErrorFields::new(frame.body).field(b'C').unwrap_or_default().into_owned()
+        });
+        (code.unwrap_or_default(), self.relay.await.expect("relay"))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_session_ends_with_57p05_once_its_time_has_passed_since_the_last_byte() {
+    let mut rig = rig(Some(TIMEOUT));
+    for tag in [b'Q', b'Q', b'Q'] {
+        tokio::time::advance(TIMEOUT - Duration::from_secs(1)).await;
+        rig.request(tag).await;
+        rig.answer(b'Z').await;
+    }
+    // A notification is a byte too.
+    tokio::time::advance(TIMEOUT - Duration::from_secs(1)).await;
+    rig.answer(b'A').await;
+    let last_byte = Instant::now();
+    let cancels = Arc::clone(&rig.cancels);
+    let (code, end) = rig.end().await;
+    assert_eq!(code, "57P05", "{end:?}");
+    assert_eq!((Instant::now() - last_byte).as_secs(), TIMEOUT.as_secs());
+    assert_eq!(cancels.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_outstanding_for_too_long_is_cancelled_once_and_the_session_goes_on() {
+    let mut rig = rig(Some(TIMEOUT));
+    rig.request(b'Q').await;
+    for _ in 0..3 {
+        // Rows on their way do not make the request younger.
+        tokio::time::sleep(TIMEOUT / 4).await;
+        rig.answer(b'D').await;
+        assert_eq!(rig.cancels.load(Ordering::Relaxed), 0);
+    }
+    tokio::time::sleep(TIMEOUT / 2).await;
+    assert_eq!(rig.cancels.load(Ordering::Relaxed), 1);
+    rig.answer(b'E').await;
+    rig.answer(b'Z').await;
+    rig.request(b'Q').await;
+    tokio::time::sleep(TIMEOUT / 2).await;
+    rig.answer(b'Z').await;
+    assert_eq!(rig.cancels.load(Ordering::Relaxed), 1);
+    assert_eq!(rig.end().await.0, "57P05");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_of_several_requests_has_its_own_time() {
+    let mut rig = rig(Some(TIMEOUT));
+    for _ in 0..5 {
+        rig.request(b'Q').await;
+    }
+    for _ in 0..5 {
+        tokio::time::sleep(TIMEOUT - Duration::from_secs(1)).await;
+        rig.answer(b'Z').await;
+    }
+    assert_eq!(rig.cancels.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_outlives_its_cancelling_ends_the_session_with_57014() {
+    let mut rig = rig(Some(TIMEOUT));
+    rig.request(b'P').await;
+    let sent = Instant::now();
+    let cancels = Arc::clone(&rig.cancels);
+    let (code, end) = rig.end().await;
+    assert_eq!(code, "57014", "{end:?}");
+    assert_eq!((Instant::now() - sent).as_secs(), 2 * TIMEOUT.as_secs());
+    assert_eq!(cancels.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_the_client_has_yet_to_read_keep_the_session() {
+    let mut rig = rig(Some(TIMEOUT));
+    rig.request(b'Q').await;
+    let (big, ready) = (message(b'D', &[7; 120_000]), message(b'Z', b"I"));
+    rig.server.write_all(&[big.clone(), ready.clone()].concat()).await.expect("taken by relay and pipes");
+    tokio::time::sleep(TIMEOUT * 5).await;
+    let mut all = vec![0; big.len() + ready.len()];
+    rig.client.read_exact(&mut all).await.expect("still there");
+    assert!(all.ends_with(&ready));
+    assert_eq!(rig.end().await.0, "57P05");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_said_inside_a_message() {
+    let mut rig = rig(Some(TIMEOUT));
+    let half = &message(b'D', b"a row")[..7];
+    rig.server.write_all(half).await.expect("sent");
+    let mut all = Vec::new();
+    rig.client.read_to_end(&mut all).await.expect("closed");
+    assert_eq!(all, half);
+    drop(rig.client);
+    assert!(matches!(rig.relay.await.expect("relay"), RelayEnd::Refused(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_goes_without_a_word_is_named_and_one_that_said_why_is_not() {
+    let silent = rig(None);
+    drop(silent.server);
+    let mut all = Vec::new();
+    let Rig { mut client, .. } = silent;
+    client.read_to_end(&mut all).await.expect("closed");
+    assert!(all.starts_with(b"E") && String::from_utf8_lossy(&all).contains("C08006"));
+
+    let said = message(b'E', b"SFATAL\0C57P01\0\0");
+    for (requests, answers) in [(vec![], said), (message(b'X', b""), vec![])] {
+        let mut rig = rig(None);
+        rig.client.write_all(&requests).await.expect("sent");
+        rig.server.read_exact(&mut vec![0; requests.len()]).await.expect("arrived");
+        rig.server.write_all(&answers).await.expect("sent");
+        drop(rig.server);
+        let mut all = Vec::new();
+        rig.client.read_to_end(&mut all).await.expect("closed");
+        assert_eq!(all, answers);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopping_proxy_says_so_between_messages() {
+    let mut rig = rig(None);
+    rig.request(b'Q').await;
+    rig.answer(b'Z').await;
+    rig.stop.cancel();
+    assert_eq!(rig.end().await, ("57P01".to_owned(), RelayEnd::Stopped));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_are_no_messages_end_the_session_and_do_not_pass() {
+    let mut from_client = rig(None);
+    from_client.request(b'Q').await;
+    from_client.client.write_all(b"Q\0\0\0\x03").await.expect("sent");
+    let mut rest = Vec::new();
+    from_client.server.read_to_end(&mut rest).await.expect("closed");
+    assert!(rest.is_empty());
+    assert_eq!(from_client.end().await.0, "08P01");
+
+    let mut from_server = rig(None);
+    from_server.server.write_all(b"Z\xff\xff\xff\xff").await.expect("sent");
+    let (code, end) = from_server.end().await;
+    assert!(code.is_empty() && matches!(end, RelayEnd::UpstreamProtocol(_)), "{code} {end:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_held_back_during_the_login_is_looked_at_too() {
+    let (mut client, client_side) = duplex(1000);
+    let (mut server, upstream_side) = duplex(1000);
+    let mut conn = Conn::new(client_side);
+    client.write_all(&message(b'Q', b"early")[..6]).await.expect("sent");
+    conn.fill().await.expect("read");
+    let task = tokio::spawn(async move {
+        let limit = TimeLimit::new(TIMEOUT, || {});
+        let upstream = BoundUpstream::for_tests(Conn::new(upstream_side));
+        relay(conn, upstream, &mut Framed::new(Some(limit)), std::future::pending()).await
+    });
+    client.write_all(&message(b'Q', b"early")[6..]).await.expect("sent");
+    server.read_exact(&mut [0; 10]).await.expect("arrived");
+    let sent = Instant::now();
+    client.read_to_end(&mut Vec::new()).await.expect("closed");
+    drop(client);
+    // Outstanding, so cancelled first.
+    assert_eq!((Instant::now() - sent).as_secs(), 2 * TIMEOUT.as_secs());
+    assert!(matches!(task.await.expect("relay"), RelayEnd::Refused(_)));
+}
