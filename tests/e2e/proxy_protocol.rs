@@ -74,6 +74,17 @@ async fn nobody_but_the_balancers_may_connect_or_send_a_header() {
     }
 }
 
+/// libpq begins with SSLRequest, and shows no error that comes in answer to it.
+#[tokio::test]
+async fn psql_shows_why_it_may_not_connect() {
+    for (from, reason) in [("loopback", "PROXY header"), ("192.0.2.1", "proxy_protocol_from")] {
+        let proxy = proxy(&[("proxy_protocol", "require"), ("proxy_protocol_from", from)]).await;
+        let target = format!("host=127.0.0.1 port={} user=app_user.acme dbname=shop", proxy.port());
+        let refused = psql(&["-d", &target, "-c", "SELECT 1"], "").await;
+        assert!(refused.code == 2 && refused.err.contains(reason), "{refused:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_header_is_no_startup_packet_where_none_is_expected() {
     let proxy = proxy(&[]).await;

@@ -88,7 +88,15 @@ async fn handshake(
         return Err(Refusal::too_many_clients(config.max_client_connections).into());
     };
     let work = async {
-        *address = proxied::client_address(client, *address, &config.proxy_protocol).await?;
+        match proxied::client_address(client, *address, &config.proxy_protocol).await {
+            Ok(client_address) => *address = client_address,
+            Err(ended) => {
+                // A client shows its user no error that answers an SSLRequest (CVE-2024-10977): it is let say first
+                // whom it wants to be.
+                let _ = negotiate::negotiate(client).await;
+                return Err(ended);
+            }
+        }
         match negotiate::negotiate(client).await? {
             Greeting::Cancel(request) => {
                 shared.cancels.forward(request).await;
