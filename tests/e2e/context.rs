@@ -137,6 +137,38 @@ async fn the_role_is_switched_after_the_login() -> TestResult {
     Ok(())
 }
 
+/// Switched to a role without them, its superuser rights would be a `RESET ROLE` away.
+#[tokio::test]
+async fn a_superuser_that_is_switched_to_a_lesser_role_is_refused() {
+    for role in ["app_user", "reporting"] {
+        let proxy = proxy(&[("set_role", role)]).await;
+        let mut client = proxy.connect().await;
+        client.start("root_user.acme", &[]).await;
+        client.authenticate().await;
+        client.refusal().await.assert_is("28000");
+    }
+}
+
+/// A default of the role's loses to what the proxy sends, and what it sends is what RESET brings back.
+#[tokio::test]
+async fn a_default_that_the_role_has_for_the_context_or_the_role_does_not_count() -> TestResult {
+    let admin = cluster().await.admin().await;
+    admin
+        .batch_execute(
+            "CREATE ROLE swayed LOGIN PASSWORD 'secret'; GRANT reporting TO swayed; GRANT SELECT ON notes TO swayed;
+             ALTER ROLE swayed SET app.current_tenant_id = 'globex'; ALTER ROLE swayed SET role = 'reporting'",
+        )
+        .await?;
+    let proxy = proxy(&[]).await;
+    let client = proxy.log_in("swayed.acme").await;
+    for reset in ["SELECT", "RESET ALL", "RESET ROLE", "RESET app.current_tenant_id"] {
+        client.batch_execute(reset).await?;
+        let row = client.query_one("SELECT min(tenant_id), max(tenant_id), current_user::text FROM notes", &[]).await?;
+        assert_eq!((row.get(0), row.get(1), row.get(2)), ("acme", "acme", "swayed"), "{reset}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_role_that_the_login_role_may_not_take_ends_the_login_with_postgresqls_error() {
     for (role, code) in [("root_user", "42501"), ("no_such_role", "22023")] {

@@ -59,28 +59,40 @@ async fn an_upstream_that_is_no_postgresql_is_reported() {
 async fn a_context_that_the_server_does_not_confirm_makes_no_session() {
     let server = FakeServer::start().await;
     let proxy = proxy(&[("upstream_port", &server.port().to_string())]).await;
-    let started = b"R\0\0\0\x08\0\0\0\0S\0\0\0\x19server_encoding\0UTF8\0Z\0\0\0\x05I1\0\0\0\x042\0\0\0\x04";
-    let row = |tenant: &str| {
-        let mut body = vec![0, 4];
-        for column in ["off", tenant, "app_user", "off"] {
+    let message = |tag: u8, columns: &[&str]| {
+        let mut body = u16::try_from(columns.len()).unwrap().to_be_bytes().to_vec();
+        for column in columns {
             body.extend(u32::try_from(column.len()).unwrap().to_be_bytes());
             body.extend(column.as_bytes());
         }
-        let mut message = vec![b'D'];
-        message.extend(u32::try_from(body.len() + 4).unwrap().to_be_bytes());
-        message.extend(body);
-        message.extend(b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I");
-        message
+        [&[tag][..], &u32::try_from(body.len() + 4).unwrap().to_be_bytes(), &body].concat()
     };
-    let mut client = proxy.connect().await;
-    client.start("app_user.acme", &[]).await;
-    let _open = server.answer(&[&started[..], &row("globex")].concat()).await;
-    client.refusal().await.assert_is("08006");
-    // The same answers with the right tenant do make one.
-    let mut client = proxy.connect().await;
-    client.start("app_user.acme", &[]).await;
-    let _open = server.answer(&[&started[..], &row("acme")].concat()).await;
-    client.until(b'Z').await;
+    let ready = b"Z\0\0\0\x05I";
+    let started = [&b"R\0\0\0\x08\0\0\0\0S\0\0\0\x19server_encoding\0UTF8\0"[..], ready].concat();
+    let shown = |tenant: &str| {
+        let one = |value: &str| [&message(b'D', &[value]), &b"C\0\0\0\x09SHOW\0"[..]].concat();
+        [&one(tenant), &one("app_user"), &one("off"), &ready[..]].concat()
+    };
+    let set = |tenant: &str| {
+        let row = message(b'D', &["off", tenant, "app_user", "off"]);
+        [b"1\0\0\0\x042\0\0\0\x04", &row[..], b"C\0\0\0\x0dSELECT 1\0", ready].concat()
+    };
+    for (answers, confirmed) in [
+        (shown("acme"), true),
+        ([shown("globex"), set("globex")].concat(), false),
+        ([shown("globex"), set("acme")].concat(), true),
+        // Shown again where it is to be set.
+        ([shown("globex"), shown("acme")].concat(), false),
+    ] {
+        let mut client = proxy.connect().await;
+        client.start("app_user.acme", &[]).await;
+        let _open = server.answer(&[&started[..], &answers].concat()).await;
+        if confirmed {
+            client.until(b'Z').await;
+        } else {
+            client.refusal().await.assert_is("08006");
+        }
+    }
 }
 
 #[tokio::test]

@@ -18,11 +18,9 @@ pub(super) struct Admission {
     pub(super) address: ClientAddress,
     client: StartupMessage,
     /// `None` for a bypass user.
-    identity: Option<Identity>,
+    identity: Option<(Identity, Injection)>,
     /// The startup packet for the server.
     pub(super) packet: Vec<u8>,
-    context_in_startup: bool,
-    set_role: Option<String>,
     tenant: Option<TenantSlot>,
     _slot: Slot,
 }
@@ -51,24 +49,18 @@ pub(super) fn admit(
     } else {
         let identity = config.identity.identify(user).map_err(Refusal::from)?;
         config.policy.admit(identity.tenant()).map_err(Refusal::from)?;
-        let startup = tenant_startup(&client, &identity, config.context_in_startup).map_err(Refusal::from)?;
+        let role = config.set_role.as_deref().unwrap_or(identity.role());
+        let injection = Injection::new(&identity, role, config.context_in_startup);
+        let own = injection.startup_parameters();
+        let startup = tenant_startup(&client, &identity, own).map_err(Refusal::from)?;
         let tenant = shared.tenants.enter(identity.tenant(), limits(config)).map_err(Refusal::from)?;
-        (Some(identity), startup, Some(tenant))
+        (Some((identity, injection)), startup, Some(tenant))
     };
     let packet = upstream.encode().ok_or(LoginError::StartupTooLong)?;
     let Some(slot) = shared.sessions.enter(config.max_client_connections) else {
         return Err(Refusal::too_many_clients(config.max_client_connections).into());
     };
-    Ok(Admission {
-        address,
-        client,
-        identity,
-        packet,
-        context_in_startup: config.context_in_startup,
-        set_role: config.set_role.clone(),
-        tenant,
-        _slot: slot,
-    })
+    Ok(Admission { address, client, identity, packet, tenant, _slot: slot })
 }
 
 fn limits(config: &Config) -> TenantLimits {
@@ -85,11 +77,7 @@ impl Admission {
     pub(super) fn who(&self) -> Who {
         match &self.identity {
             None => Who::Bypass,
-            Some(identity) => Who::Tenant {
-                identity: identity.clone(),
-                injection: Injection::new(identity, self.set_role.as_deref().unwrap_or(identity.role())),
-                context_in_startup: self.context_in_startup,
-            },
+            Some((identity, injection)) => Who::Tenant { identity: identity.clone(), injection: injection.clone() },
         }
     }
 
@@ -104,7 +92,7 @@ impl Admission {
         Seat {
             address: self.address,
             tenant: self.tenant,
-            role: self.identity.as_ref().map_or(user, Identity::role).into(),
+            role: self.identity.as_ref().map_or(user, |(identity, _)| identity.role()).into(),
             database: self.client.parameter("database").unwrap_or_default().into(),
             _slot: self._slot,
         }

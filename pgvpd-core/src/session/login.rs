@@ -2,11 +2,15 @@
 //! server's answer is checked, the context is set, and only then is ReadyForQuery passed on. No I/O.
 //!
 //! ```text
-//!                AuthenticationOk                ReadyForQuery                 row confirmed, ReadyForQuery
-//! Authenticating ────────────────► Starting ──┬────────────────► Injecting ──────────────────────────────► Ready
-//!   ▲        │ request                        └── bypass user ───────────────────────────────────────────► Ready
-//!   │        ▼
-//!   └─ one client reply
+//!                AuthenticationOk            ReadyForQuery             rows confirmed, ReadyForQuery
+//! Authenticating ────────────────► Starting ──┬────────────► Showing ─────────────────────────────────► Ready
+//!   ▲        │ request                        │                 │ other rows, an error
+//!   │        ▼                                │                 ▼       row confirmed, ReadyForQuery
+//!   └─ one client reply                       ├────────────► Injecting ───────────────────────────────► Ready
+//!                                             └ bypass user ──────────────────────────────────────────► Ready
+//!
+//! Showing: the startup parameters have set everything, and the server is asked what is in force. Where something has
+//! come between, such as a pooler that drops parameters, Injecting sets it.
 //!
 //! in every state: ErrorResponse ─► passed on, end.  Anything unexpected ─► refusal, end.
 //! ```
@@ -29,15 +33,13 @@ const SCRAM_SHA_256: &str = "SCRAM-SHA-256";
 /// Server encodings under which the bytes of a startup parameter are the characters that the proxy means.
 const UTF8_ENCODINGS: &[&[u8]] = &[b"UTF8", b"SQL_ASCII"];
 
+/// Rows that are kept of the answer to SHOW: 32 context variables, role and is_superuser are fewer.
+const MAX_SHOWN: usize = 64;
+
 /// Who logs in.
 pub(super) enum Who {
     /// A tenant, with what is to be set.
-    Tenant {
-        identity: Identity,
-        injection: Injection,
-        /// The context also went as startup parameters.
-        context_in_startup: bool,
-    },
+    Tenant { identity: Identity, injection: Injection },
     /// A user of `superuser_bypass`.
     Bypass,
 }
@@ -105,7 +107,14 @@ enum Answer {
 enum State {
     Authenticating,
     Starting,
-    Injecting { next: Answer, confirmed: Option<Confirmed> },
+    /// Values as far as they have come; `None` once it is clear that they are not what is to be.
+    Showing {
+        rows: Option<Vec<Vec<u8>>>,
+    },
+    Injecting {
+        next: Answer,
+        confirmed: Option<Confirmed>,
+    },
     Ended,
 }
 
@@ -164,6 +173,10 @@ impl Login {
     /// Takes a message of the server's. Gives the finished login at its end.
     pub(super) fn on_upstream(&mut self, message: Frame<'_>) -> Result<Option<LoggedIn>, LoginEnd> {
         match message.tag {
+            tag::ERROR_RESPONSE if self.may_go_on_after(message) => {
+                self.state = State::Showing { rows: None };
+                return Ok(None);
+            }
             tag::ERROR_RESPONSE => return Err(self.on_error(message)),
             tag::NOTICE_RESPONSE => {
                 append(&mut self.to_client, message);
@@ -178,6 +191,7 @@ impl Login {
         match &self.state {
             State::Authenticating => self.on_authentication(message).map(|()| None),
             State::Starting => self.on_starting(message),
+            State::Showing { .. } => self.on_showing(message),
             State::Injecting { .. } => self.on_injecting(message),
             State::Ended => Err(unexpected(message).into()),
         }
@@ -186,11 +200,11 @@ impl Login {
     fn on_error(&mut self, message: Frame<'_>) -> LoginEnd {
         let fields = ErrorFields::new(message.body);
         let text = fields.message().unwrap_or_default();
-        if let Who::Tenant { identity, context_in_startup: true, .. } = &self.who
+        if let Who::Tenant { injection, .. } = &self.who
             && text.contains("startup parameter")
-            && let Some((name, _)) = identity.context().find(|(name, _)| text.contains(name.as_str()))
+            && let Some((name, _)) = injection.startup_parameters().into_iter().find(|(name, _)| text.contains(name))
         {
-            return LoginError::StartupParameterRefused(name.to_string()).into();
+            return LoginError::StartupParameterRefused(name).into();
         }
         self.state = State::Ended;
         append(&mut self.to_client, message);
@@ -288,18 +302,66 @@ impl Login {
                 self.require_idle(message)?;
                 match &self.who {
                     Who::Bypass => Ok(Some(self.finish(Permit::Bypass, message))),
-                    Who::Tenant { identity, injection, context_in_startup } => {
-                        let foreign = identity.context().find(|(_, value)| *context_in_startup && !value.is_ascii());
+                    Who::Tenant { injection, .. } => {
+                        let sent = injection.startup_parameters();
+                        let foreign = sent.into_iter().find(|(_, value)| !value.is_ascii());
                         if let Some((name, _)) = foreign.filter(|_| !self.server_encoding_is_utf8) {
-                            return Err(LoginError::Encoding(name.to_string()).into());
+                            return Err(LoginError::Encoding(name).into());
                         }
-                        injection.request(&mut self.to_upstream);
-                        self.state = State::Injecting { next: Answer::Parse, confirmed: None };
+                        match injection.show(&mut self.to_upstream) {
+                            Some(()) => self.state = State::Showing { rows: Some(Vec::new()) },
+                            None => self.inject(),
+                        }
                         Ok(None)
                     }
                 }
             }
             _ => Err(unexpected(message).into()),
+        }
+    }
+
+    /// The server does not know a variable that it was sent, or will not show it: the statement has yet to set it.
+    fn may_go_on_after(&self, error: Frame<'_>) -> bool {
+        let fields = ErrorFields::new(error.body);
+        // `S` may be translated; poolers have only `S`.
+        let severity = fields.field(b'V').or_else(|| fields.field(b'S'));
+        matches!(self.state, State::Showing { .. }) && severity.is_some_and(|severity| severity == "ERROR")
+    }
+
+    fn on_showing(&mut self, message: Frame<'_>) -> Result<Option<LoggedIn>, LoginEnd> {
+        let (State::Showing { rows }, Who::Tenant { injection, .. }) = (&mut self.state, &self.who) else {
+            return Err(unexpected(message).into());
+        };
+        match message.tag {
+            tag::ROW_DESCRIPTION | tag::COMMAND_COMPLETE => Ok(None),
+            tag::DATA_ROW => {
+                let row = DataRow::parse(message.body).map_err(LoginError::UpstreamProtocol)?;
+                match (row.as_slice(), &mut *rows) {
+                    ([Some(value)], Some(values)) if values.len() < MAX_SHOWN => values.push(value.to_vec()),
+                    _ => *rows = None,
+                }
+                Ok(None)
+            }
+            tag::READY_FOR_QUERY => {
+                let confirmed = injection.confirm_shown(rows.as_deref().unwrap_or_default());
+                self.require_idle(message)?;
+                match confirmed {
+                    Ok(confirmed) => Ok(Some(self.finish(Permit::Context(confirmed), message))),
+                    Err(InjectionError::Superuser) => Err(LoginError::Superuser.into()),
+                    Err(InjectionError::NotConfirmed) => {
+                        self.inject();
+                        Ok(None)
+                    }
+                }
+            }
+            _ => Err(unexpected(message).into()),
+        }
+    }
+
+    fn inject(&mut self) {
+        if let Who::Tenant { injection, .. } = &self.who {
+            injection.request(&mut self.to_upstream);
+            self.state = State::Injecting { next: Answer::Parse, confirmed: None };
         }
     }
 

@@ -7,7 +7,17 @@ use crate::wire::{TaggedFrames, WireError};
 const LOCAL: Legs = Legs { client_is_local: true, upstream_is_local: true, allow_trust: false, allow_cleartext: false };
 const REMOTE: Legs = Legs { client_is_local: false, ..LOCAL };
 
+/// A tenant whose context is set by a statement.
 fn tenant(user: &str) -> Who {
+    tenant_with(user, false)
+}
+
+/// A tenant whose context is in the startup packet, too.
+fn tenant_in_startup(user: &str) -> Who {
+    tenant_with(user, true)
+}
+
+fn tenant_with(user: &str, context_in_startup: bool) -> Who {
     let rules = IdentityRules {
         separator: ".".into(),
         value_separator: ":".into(),
@@ -16,8 +26,12 @@ fn tenant(user: &str) -> Who {
         login_roles: None,
     };
     let identity = rules.identify(user).expect("valid");
-    let injection = Injection::new(&identity, identity.role());
-    Who::Tenant { identity, injection, context_in_startup: true }
+    let injection = Injection::new(&identity, identity.role(), context_in_startup);
+    Who::Tenant { identity, injection }
+}
+
+fn acme_in_startup() -> Login {
+    machine(tenant_in_startup("app_user.acme"), LOCAL)
 }
 
 fn machine(who: Who, legs: Legs) -> Login {
@@ -195,6 +209,67 @@ fn nothing_but_the_exact_confirmation_makes_a_session() {
     }
 }
 
+/// The answers to SHOW, with these values.
+fn shown(login: &mut Login, values: &[&[u8]]) -> Result<Option<LoggedIn>, LoginEnd> {
+    for value in values {
+        server(login, tag::ROW_DESCRIPTION, b"")?;
+        server(login, tag::DATA_ROW, &row(&[value]))?;
+        server(login, tag::COMMAND_COMPLETE, b"SHOW\0")?;
+    }
+    server(login, tag::READY_FOR_QUERY, b"I")
+}
+
+#[test]
+fn a_context_that_the_startup_packet_has_set_is_shown_and_not_set_again() {
+    let mut login = acme_in_startup();
+    started(&mut login);
+    assert_eq!(tags(&login.to_upstream), b"Q");
+    let logged_in = shown(&mut login, &[b"acme", b"app_user", b"off"]).expect("confirmed").expect("ready");
+    assert!(matches!(logged_in.permit, Permit::Context(_)));
+    assert_eq!(tags(&login.to_client), b"RSKZ");
+}
+
+#[test]
+fn a_context_that_the_server_does_not_show_as_it_was_sent_is_set() {
+    for values in [&[&b"globex"[..], b"app_user", b"off"][..], &[b"acme", b"none", b"off"], &[b"off"], &[]] {
+        let mut login = acme_in_startup();
+        started(&mut login);
+        assert!(shown(&mut login, values).expect("to be set").is_none(), "{values:?}");
+        assert_eq!(tags(&login.to_upstream), b"QPBES");
+        assert_eq!(tags(&login.to_client), b"RSK");
+        let good = row(&[b"off", b"acme", b"app_user", b"off"]);
+        assert!(injected(&mut login, &good).expect("confirmed").is_some());
+        // What was shown does not count a second time.
+        let mut login = acme_in_startup();
+        started(&mut login);
+        shown(&mut login, values).expect("to be set");
+        assert!(shown(&mut login, &[b"acme", b"app_user", b"off"]).is_err());
+    }
+}
+
+#[test]
+fn an_error_in_place_of_a_shown_value_is_not_the_clients() {
+    let error = b"SFEHLER\0VERROR\0C42704\0Munrecognized configuration parameter\0\0";
+    let mut login = acme_in_startup();
+    started(&mut login);
+    assert!(server(&mut login, tag::ERROR_RESPONSE, error).expect("goes on").is_none());
+    assert!(server(&mut login, tag::READY_FOR_QUERY, b"I").expect("to be set").is_none());
+    assert_eq!((tags(&login.to_upstream), tags(&login.to_client)), (b"QPBES".to_vec(), b"RSK".to_vec()));
+    assert!(server(&mut login, tag::ERROR_RESPONSE, error).is_err(), "the statement's own error ends the login");
+
+    let mut login = acme_in_startup();
+    started(&mut login);
+    let fatal = b"SFATAL\0VFATAL\0C57P01\0Mterminating\0\0";
+    assert!(matches!(server(&mut login, tag::ERROR_RESPONSE, fatal), Err(LoginEnd::PassedOn(_))));
+}
+
+#[test]
+fn a_superuser_that_shows_is_refused() {
+    let mut login = acme_in_startup();
+    started(&mut login);
+    assert!(matches!(refused(shown(&mut login, &[b"acme", b"app_user", b"on"])), LoginError::Superuser));
+}
+
 #[test]
 fn the_servers_own_error_is_passed_on_unchanged() {
     let body = b"SFATAL\0C28P01\0Mpassword authentication failed\0\0";
@@ -206,16 +281,16 @@ fn the_servers_own_error_is_passed_on_unchanged() {
 #[test]
 fn a_pooler_that_refuses_the_startup_parameter_is_reported_with_its_remedy() {
     let body = b"SFATAL\0C08P01\0Munsupported startup parameter: app.current_tenant_id\0\0";
-    let error = refused(server(&mut acme(LOCAL), tag::ERROR_RESPONSE, body));
+    let error = refused(server(&mut acme_in_startup(), tag::ERROR_RESPONSE, body));
     assert!(matches!(&error, LoginError::StartupParameterRefused(name) if name == "app.current_tenant_id"));
     let unrelated = b"SFATAL\0C08P01\0Munsupported startup parameter: extra_float_digits\0\0";
-    assert!(matches!(server(&mut acme(LOCAL), tag::ERROR_RESPONSE, unrelated), Err(LoginEnd::PassedOn(_))));
+    assert!(matches!(server(&mut acme_in_startup(), tag::ERROR_RESPONSE, unrelated), Err(LoginEnd::PassedOn(_))));
 }
 
 #[test]
 fn a_tenant_outside_ascii_needs_a_server_encoding_that_means_the_same_bytes() {
     for (encoding, fits) in [("UTF8", true), ("SQL_ASCII", true), ("LATIN1", false)] {
-        let mut login = machine(tenant("app_user.müller"), LOCAL);
+        let mut login = machine(tenant_in_startup("app_user.müller"), LOCAL);
         auth(&mut login, 0, &[]).expect("trust");
         let status = format!("server_encoding\0{encoding}\0");
         server(&mut login, tag::PARAMETER_STATUS, status.as_bytes()).expect("status");
@@ -254,17 +329,22 @@ proptest! {
     fn no_sequence_of_server_messages_without_the_confirming_row_gives_a_session(
         messages in prop::collection::vec(
             (
-                prop_oneof![Just(b'R'), Just(b'S'), Just(b'K'), Just(b'Z'), Just(b'1'), Just(b'2'), Just(b'D'), Just(b'C'), any::<u8>()],
+                prop_oneof![
+                    Just(b'R'), Just(b'S'), Just(b'K'), Just(b'Z'), Just(b'1'), Just(b'2'), Just(b'D'), Just(b'C'), Just(b'T'),
+                    Just(b'E'), any::<u8>()
+                ],
                 prop_oneof![
                     Just(vec![0; 4]), Just(b"I".to_vec()), Just(b"\0\0\0\x07abcd".to_vec()), Just(vec![]),
                     Just(row(&[b"off", b"globex", b"app_user", b"off"])), Just(row(&[b"on", b"acme", b"app_user", b"off"])),
-                    prop::collection::vec(any::<u8>(), 0..40),
+                    Just(row(&[b"globex"])), Just(row(&[b"app_user"])), Just(row(&[b"off"])), Just(row(&[b"acme", b"acme"])),
+                    Just(b"VERROR\0\0".to_vec()), prop::collection::vec(any::<u8>(), 0..40),
                 ],
             ),
             0..40,
         ),
+        in_startup in any::<bool>(),
     ) {
-        let mut login = acme(LOCAL);
+        let mut login = machine(tenant_with("app_user.acme", in_startup), LOCAL);
         for (tag, body) in messages {
             match login.on_upstream(Frame { tag, body: &body }) {
                 Ok(None) => {}

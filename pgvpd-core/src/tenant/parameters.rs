@@ -29,15 +29,15 @@ pub enum ParameterError {
     Replication,
 }
 
-/// The startup message for a tenant's session: the role for the user, the filtered parameters, and the context
-/// where `context_in_startup` asks for it.
+/// The startup message for a tenant's session: the role for the user, the filtered parameters, and `own`, what the
+/// proxy itself says of the session.
 ///
 /// # Errors
 /// [`ParameterError`] for the first parameter that is refused.
 pub fn tenant_startup(
     client: &StartupMessage,
     identity: &Identity,
-    context_in_startup: bool,
+    own: Vec<(String, String)>,
 ) -> Result<StartupMessage, ParameterError> {
     let variables: Vec<&VariableName> = identity.context().map(|(name, _)| name).collect();
     let permit = |name: &str| {
@@ -71,9 +71,7 @@ pub fn tenant_startup(
             }
         }
     }
-    if context_in_startup {
-        parameters.extend(identity.context().map(|(name, value)| (name.as_str().to_owned(), value.to_owned())));
-    }
+    parameters.extend(own);
     Ok(StartupMessage { version: upstream_version(client), parameters })
 }
 
@@ -122,8 +120,12 @@ mod tests {
         }
     }
 
+    fn own() -> Vec<(String, String)> {
+        vec![("app.current_tenant_id".into(), "acme".into())]
+    }
+
     fn rebuilt(parameters: &[(&str, &str)]) -> Result<Vec<(String, String)>, ParameterError> {
-        tenant_startup(&client(parameters), &identity(), true).map(|message| message.parameters)
+        tenant_startup(&client(parameters), &identity(), own()).map(|message| message.parameters)
     }
 
     #[test]
@@ -185,7 +187,7 @@ mod tests {
         let mut message = client(&[("_pq_.x", "1")]);
         message.version.minor = 9999;
         assert_eq!(unknown_protocol_options(&message), ["_pq_.x"]);
-        let upstream = tenant_startup(&message, &identity(), false).expect("valid");
+        let upstream = tenant_startup(&message, &identity(), vec![]).expect("valid");
         assert_eq!(upstream.version, ProtocolVersion::LATEST);
         assert_eq!(upstream.parameters, [("user".to_owned(), "app_user".to_owned())]);
     }

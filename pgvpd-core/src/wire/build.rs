@@ -71,6 +71,11 @@ pub fn password_message(out: &mut Vec<u8>, password: &[u8]) {
     });
 }
 
+/// Appends Query: one or several statements without parameters.
+pub fn query(out: &mut Vec<u8>, sql: &str) {
+    message(out, tag::QUERY, |out| string(out, sql));
+}
+
 /// Appends Parse, Bind, Execute and Sync for one unnamed statement to `out`.
 ///
 /// `pairs` become parameters `$1 … $2n`, alternately a name (`text`) and a value (`bytea`, sent in binary, so that the

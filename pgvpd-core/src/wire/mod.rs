@@ -17,7 +17,7 @@ mod tracker;
 pub use backend::{Authentication, BackendKeyData, DataRow, ErrorFields, ParameterStatus, TransactionStatus};
 pub use build::{
     ErrorResponse, authentication_cleartext_password, authentication_sasl, bind_and_run, negotiate_protocol_version,
-    password_message,
+    password_message, query,
 };
 pub use frame::{Frame, TaggedFrames, frame, tag};
 pub use options::{OptionsError, Setting, join_options, normalize_setting_name, split_options};
