@@ -154,35 +154,25 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
         'public[.](?:current_tenant_id[(][)]|pgvpd_context[(]''([a-z0-9_.]+)''::text[)])[)]? AS [a-z_]+[)][)]$')
 $$;
 
--- One table of a tree. The caller has checked the column and knows the expression to compare it with.
-CREATE OR REPLACE FUNCTION pgvpd.protect_table(relation regclass, column_name name, context text) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $protect_table$
+-- Row-level security on one table, with a pair of policies of the same condition. False for a foreign table, which it cannot
+-- protect. The permissive policy lets rows through; the restrictive one keeps any further permissive policy from adding
+-- others. The condition has its context inside (SELECT ...): evaluated once per statement, before the scan, so that an index
+-- can be used.
+CREATE OR REPLACE FUNCTION pgvpd.enforce(relation regclass, permissive name, restrictive name, condition text) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $enforce$
 DECLARE
-    shape record;
     policy record;
-    condition text := format('%I = (SELECT %s)', column_name, context);
 BEGIN
-    SELECT c.relkind, a.attgenerated <> '' OR a.attidentity <> '' AS computed, pg_get_expr(d.adbin, d.adrelid) AS "default"
-    INTO STRICT shape
-    FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = column_name
-    LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-    WHERE c.oid = relation;
-
-    IF shape.relkind = 'f' THEN
+    IF EXISTS (SELECT FROM pg_class WHERE oid = relation AND relkind = 'f') THEN
         RAISE WARNING 'foreign table % is not protected: row-level security does not work on it', relation
             USING HINT = format('Grant nobody a right on it: REVOKE ALL ON %s FROM PUBLIC, app_user;', relation);
-        RETURN;
+        RETURN false;
     END IF;
 
     -- FORCE binds the owner too: without a context it sees no rows and changes none.
     EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', relation);
     EXECUTE format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', relation);
-
-    -- (SELECT ...) is evaluated once per statement, before the scan, so an index can be used. The permissive policy lets
-    -- a tenant's own rows through; the restrictive one keeps any further permissive policy from adding others.
-    FOR policy IN
-        SELECT * FROM (VALUES ('pgvpd_tenant_isolation', 'PERMISSIVE'), ('pgvpd_tenant_guard', 'RESTRICTIVE')) p (name, kind)
-    LOOP
+    FOR policy IN SELECT * FROM (VALUES (permissive, 'PERMISSIVE'), (restrictive, 'RESTRICTIVE')) p (name, kind) LOOP
         IF EXISTS (SELECT FROM pg_policy WHERE polrelid = relation AND polname = policy.name) THEN
             EXECUTE format('DROP POLICY %I ON %s', policy.name, relation);
         END IF;
@@ -190,94 +180,116 @@ BEGIN
                        policy.name, relation, policy.kind, condition, condition);
     END LOOP;
 
-    -- ONLY: a child may have a default of its own. A default that this function once set follows the variable.
-    IF NOT shape.computed AND coalesce(shape."default" ~ ('^(pgvpd[.]to_[a-z]+[(])?public[.](current_tenant_id[(][)]|'
-            'pgvpd_context[(]''[a-z0-9_.]+''::text[)])[)]?$'), true) THEN
-        EXECUTE format('ALTER TABLE ONLY %s ALTER COLUMN %I SET DEFAULT %s', relation, column_name, context);
-    END IF;
-
     -- None of the three is subject to row-level security.
     EXECUTE format('REVOKE TRUNCATE, REFERENCES, TRIGGER ON %s FROM PUBLIC%s', relation, ', ' || to_regrole('app_user'));
+    RETURN true;
+END
+$enforce$;
 
-    IF shape.relkind = 'r' AND NOT pgvpd.has_tenant_index(relation, column_name) THEN
+CREATE OR REPLACE FUNCTION pgvpd.warn_without_index(relation regclass, column_name name) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $warn_without_index$
+BEGIN
+    IF EXISTS (SELECT FROM pg_class WHERE oid = relation AND relkind = 'r') AND NOT pgvpd.has_tenant_index(relation, column_name) THEN
         RAISE WARNING 'table % has no index that starts with %: CREATE INDEX ON % (%);',
             relation, quote_ident(column_name), relation, quote_ident(column_name)
             USING HINT = 'On a table in use, CREATE INDEX CONCURRENTLY blocks no writes.';
     END IF;
 END
+$warn_without_index$;
+
+-- One table of a tree. The caller has checked the column and knows the expression to compare it with.
+CREATE OR REPLACE FUNCTION pgvpd.protect_table(relation regclass, column_name name, context text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $protect_table$
+DECLARE
+    shape record;
+BEGIN
+    IF NOT pgvpd.enforce(relation, 'pgvpd_tenant_isolation', 'pgvpd_tenant_guard', format('%I = (SELECT %s)', column_name, context)) THEN
+        RETURN;
+    END IF;
+    SELECT a.attgenerated <> '' OR a.attidentity <> '' AS computed, pg_get_expr(d.adbin, d.adrelid) AS "default"
+    INTO STRICT shape
+    FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+    WHERE a.attrelid = relation AND a.attname = column_name;
+
+    -- ONLY: a child may have a default of its own. A default that this function once set follows the variable.
+    IF NOT shape.computed AND coalesce(shape."default" ~ ('^(pgvpd[.]to_[a-z]+[(])?public[.](current_tenant_id[(][)]|'
+            'pgvpd_context[(]''[a-z0-9_.]+''::text[)])[)]?$'), true) THEN
+        EXECUTE format('ALTER TABLE ONLY %s ALTER COLUMN %I SET DEFAULT %s', relation, column_name, context);
+    END IF;
+    PERFORM pgvpd.warn_without_index(relation, column_name);
+END
 $protect_table$;
 
--- Another signature of this name would win over this one in pgvpd_protect('orders') and leave the table open.
-DO $overloads$
+-- Drops every other signature of a function in public: it would win over this one in a call such as pgvpd_protect('orders') and
+-- leave the table open.
+CREATE OR REPLACE FUNCTION pgvpd.drop_overloads(function_name name, kept text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $drop_overloads$
 DECLARE
     old regprocedure;
 BEGIN
-    FOR old IN SELECT oid FROM pg_proc WHERE proname = 'pgvpd_protect' AND pronamespace = 'public'::regnamespace
-        AND oid IS DISTINCT FROM to_regprocedure('public.pgvpd_protect(regclass, name, text)')
+    FOR old IN SELECT oid FROM pg_proc WHERE proname = function_name AND pronamespace = 'public'::regnamespace
+        AND oid IS DISTINCT FROM to_regprocedure(kept)
     LOOP
         EXECUTE format('DROP FUNCTION %s', old);
     END LOOP;
 END
-$overloads$;
+$drop_overloads$;
+DO $$ BEGIN PERFORM pgvpd.drop_overloads('pgvpd_protect', 'public.pgvpd_protect(regclass, name, text)'); END $$;
 
--- Protects a table, its partitions at every level and its inheritance children: each can be queried by its own name.
--- regclass, so that the caller's search_path finds the table although this function has one of its own.
-CREATE OR REPLACE FUNCTION public.pgvpd_protect(
-    table_name regclass, column_name name DEFAULT 'tenant_id', variable_name text DEFAULT 'app.current_tenant_id')
-RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $protect$
+-- What every function that protects a table asks of it, and of the session settings that it is to be compared with.
+CREATE OR REPLACE FUNCTION pgvpd.require_table(table_name regclass) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $require_table$
 DECLARE
-    target record;
-    member regclass;
-    parent regclass;
+    kind "char" := (SELECT relkind FROM pg_class WHERE oid = table_name);
 BEGIN
-    IF table_name IS NULL OR column_name IS NULL OR variable_name IS NULL THEN
-        RAISE EXCEPTION 'pgvpd_protect needs a table, a column and a variable, and got NULL'
-            USING ERRCODE = 'null_value_not_allowed';
-    END IF;
-    IF variable_name !~ '^[a-z_][a-z0-9_]*([.][a-z_][a-z0-9_]*)+$' OR starts_with(variable_name, 'pgvpd.') THEN
-        RAISE EXCEPTION '"%" cannot be a context variable', variable_name USING ERRCODE = 'invalid_parameter_value',
-            HINT = 'Use a lower-case name with a dot, such as app.org_id; names under pgvpd. belong to the proxy.';
-    END IF;
-    SELECT c.relkind, c.relowner, c.relnamespace, n.nspname, a.attnum, format_type(a.atttypid, a.atttypmod) AS type,
-           pgvpd.context_expression(a.atttypid, variable_name) AS context
-    INTO target
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = column_name AND a.attnum > 0
-    WHERE c.oid = table_name;
-    IF target.relkind IS NULL OR target.relkind NOT IN ('r', 'p') THEN
+    IF kind IS NULL OR kind NOT IN ('r', 'p') THEN
         RAISE EXCEPTION '% is not a table that row-level security can protect', table_name USING ERRCODE = 'wrong_object_type',
-            HINT = CASE target.relkind
+            HINT = CASE kind
                 WHEN 'v' THEN 'Protect the tables that the view reads, and set security_invoker on it (PostgreSQL 15 and later).'
                 WHEN 'm' THEN 'Protect the tables that it reads, and grant no tenant a right on the materialized view.'
                 WHEN 'f' THEN 'Protect the table on the foreign server, and grant no tenant a right on the foreign table.'
                 ELSE 'Name an ordinary or a partitioned table.' END;
     END IF;
-    IF target.attnum IS NULL THEN
-        RAISE EXCEPTION 'table % has no column %', table_name, quote_ident(column_name) USING ERRCODE = 'undefined_column',
-            HINT = 'Name the column that holds the tenant as the second argument, or add one.';
-    END IF;
-    IF target.context IS NULL THEN
-        RAISE EXCEPTION 'column % of table % has type %, which cannot be compared with a tenant',
-            quote_ident(column_name), table_name, target.type USING ERRCODE = 'datatype_mismatch',
-            HINT = 'Use text, varchar, char, uuid, smallint, integer or bigint, or a domain over one.';
-    END IF;
+END
+$require_table$;
 
-    -- Locks the whole tree, so that no partition is added between the listing and its end.
+CREATE OR REPLACE FUNCTION pgvpd.require_variable(variable_name text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $require_variable$
+BEGIN
+    IF variable_name !~ '^[a-z_][a-z0-9_]*([.][a-z_][a-z0-9_]*)+$' OR starts_with(variable_name, 'pgvpd.') THEN
+        RAISE EXCEPTION '"%" cannot be a context variable', variable_name USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Use a lower-case name with a dot, such as app.org_id; names under pgvpd. belong to the proxy.';
+    END IF;
+END
+$require_variable$;
+
+-- The tree of a table, itself first: each part can be queried by its own name. The lock keeps a partition from being added
+-- between the listing and its end.
+CREATE OR REPLACE FUNCTION pgvpd.lock_tree(table_name regclass) RETURNS SETOF regclass
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $lock_tree$
+BEGIN
     EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', table_name);
-    FOR member IN
-        WITH RECURSIVE tree AS (
-            SELECT table_name::oid AS relid UNION SELECT i.inhrelid FROM tree JOIN pg_inherits i ON i.inhparent = tree.relid)
-        SELECT relid FROM tree
-    LOOP
-        PERFORM pgvpd.protect_table(member, column_name, target.context);
-    END LOOP;
+    RETURN QUERY WITH RECURSIVE tree AS (
+        SELECT table_name::oid AS relid UNION SELECT i.inhrelid FROM tree JOIN pg_inherits i ON i.inhparent = tree.relid)
+    SELECT relid::regclass FROM tree;
+END
+$lock_tree$;
 
+-- What a protected table still lacks, or has too much of. `repair` protects a parent, {table} in place of its name.
+CREATE OR REPLACE FUNCTION pgvpd.advise(table_name regclass, restrictive name, repair text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $advise$
+DECLARE
+    parent regclass;
+    target record;
+BEGIN
     FOR parent IN SELECT i.inhparent FROM pg_inherits i WHERE i.inhrelid = table_name
-        AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = i.inhparent AND p.polname = 'pgvpd_tenant_guard')
+        AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = i.inhparent AND p.polname = restrictive)
     LOOP
         RAISE WARNING 'a query on its parent % still reads every row of %', parent, table_name
-            USING HINT = format('Protect the parent: SELECT pgvpd_protect(%L, %L, %L);', parent, column_name, variable_name);
+            USING HINT = 'Protect the parent: ' || replace(repair, '{table}', quote_literal(parent));
     END LOOP;
+    SELECT c.relowner, c.relnamespace, n.nspname INTO STRICT target
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = table_name;
     IF pg_has_role(to_regrole('app_user'), target.relowner, 'MEMBER') THEN
         RAISE WARNING 'role app_user can act as the owner of % and remove its protection', table_name
             USING HINT = format('ALTER TABLE %s OWNER TO another_role;', table_name);
@@ -288,9 +300,44 @@ BEGIN
                  THEN format('GRANT USAGE ON SCHEMA %I TO app_user; ', target.nspname) ELSE '' END, table_name;
     END IF;
 END
+$advise$;
+
+-- Protects a table, its partitions at every level and its inheritance children: each can be queried by its own name.
+-- regclass, so that the caller's search_path finds the table although this function has one of its own.
+CREATE OR REPLACE FUNCTION public.pgvpd_protect(
+    table_name regclass, column_name name DEFAULT 'tenant_id', variable_name text DEFAULT 'app.current_tenant_id')
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $protect$
+DECLARE
+    target record;
+    member regclass;
+BEGIN
+    IF table_name IS NULL OR column_name IS NULL OR variable_name IS NULL THEN
+        RAISE EXCEPTION 'pgvpd_protect needs a table, a column and a variable, and got NULL'
+            USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    PERFORM pgvpd.require_variable(variable_name);
+    PERFORM pgvpd.require_table(table_name);
+    SELECT a.attnum, format_type(a.atttypid, a.atttypmod) AS type, pgvpd.context_expression(a.atttypid, variable_name) AS context
+    INTO target FROM pg_attribute a WHERE a.attrelid = table_name AND a.attname = column_name AND a.attnum > 0;
+    IF target.attnum IS NULL THEN
+        RAISE EXCEPTION 'table % has no column %', table_name, quote_ident(column_name) USING ERRCODE = 'undefined_column',
+            HINT = 'Name the column that holds the tenant as the second argument, or add one.';
+    END IF;
+    IF target.context IS NULL THEN
+        RAISE EXCEPTION 'column % of table % has type %, which cannot be compared with a tenant',
+            quote_ident(column_name), table_name, target.type USING ERRCODE = 'datatype_mismatch',
+            HINT = 'Use text, varchar, char, uuid, smallint, integer or bigint, or a domain over one.';
+    END IF;
+    FOR member IN SELECT * FROM pgvpd.lock_tree(table_name) LOOP
+        PERFORM pgvpd.protect_table(member, column_name, target.context);
+    END LOOP;
+    PERFORM pgvpd.advise(table_name, 'pgvpd_tenant_guard',
+                         format('SELECT pgvpd_protect({table}, %L, %L);', column_name, variable_name));
+END
 $protect$;
 REVOKE EXECUTE ON FUNCTION public.pgvpd_protect(regclass, name, text) FROM PUBLIC;
-REVOKE EXECUTE ON FUNCTION pgvpd.protect_table(regclass, name, text) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION pgvpd.protect_table(regclass, name, text), pgvpd.enforce(regclass, name, name, text),
+    pgvpd.lock_tree(regclass), pgvpd.advise(regclass, name, text), pgvpd.drop_overloads(name, text) FROM PUBLIC;
 
 -- What is protected and what is not: every table with a policy of ours, everything below such a table, and every table
 -- with a column tenant_id. The status begins with "protected" or with "NOT PROTECTED".
@@ -348,9 +395,26 @@ $status$;
 GRANT EXECUTE ON FUNCTION public.pgvpd_status() TO PUBLIC;
 
 -- Nobody but the installer decides what stands in schema public, and app_user owns none of what policies call.
-DO $owners$
+CREATE OR REPLACE FUNCTION pgvpd.require_owners() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $require_owners$
 DECLARE
     owned text;
+BEGIN
+    SELECT string_agg(object, ', ') INTO owned FROM (
+        SELECT 'schema pgvpd', nspowner FROM pg_namespace WHERE nspname = 'pgvpd' UNION ALL
+        SELECT 'function ' || oid::regprocedure, proowner FROM pg_proc WHERE pronamespace = 'pgvpd'::regnamespace
+            OR (pronamespace = 'public'::regnamespace AND (proname = 'current_tenant_id' OR starts_with(proname::text, 'pgvpd_')))
+    ) installed (object, owner_oid) WHERE pg_has_role('app_user', owner_oid, 'MEMBER');
+    IF owned IS NOT NULL THEN
+        RAISE EXCEPTION 'role app_user can act as the owner of %', owned USING ERRCODE = 'invalid_grant_operation',
+            HINT = 'Give them another owner, or drop them, and run this file as a role that app_user is not a member of.';
+    END IF;
+END
+$require_owners$;
+REVOKE EXECUTE ON FUNCTION pgvpd.require_owners() FROM PUBLIC;
+
+DO $owners$
+DECLARE
     owner name := (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'public');
 BEGIN
     IF pg_has_role(owner, 'USAGE') THEN
@@ -360,16 +424,7 @@ BEGIN
             USING HINT = format('As %I: GRANT CREATE ON SCHEMA public TO %I; REVOKE CREATE ON SCHEMA public FROM PUBLIC;',
                                 owner, current_user);
     END IF;
-    SELECT string_agg(object, ', ') INTO owned FROM (
-        SELECT 'schema pgvpd', nspowner FROM pg_namespace WHERE nspname = 'pgvpd' UNION ALL
-        SELECT 'function ' || oid::regprocedure, proowner FROM pg_proc WHERE pronamespace = 'pgvpd'::regnamespace
-            OR (pronamespace = 'public'::regnamespace
-                AND proname IN ('pgvpd_context', 'current_tenant_id', 'pgvpd_protect', 'pgvpd_status'))
-    ) installed (object, owner_oid) WHERE pg_has_role('app_user', owner_oid, 'MEMBER');
-    IF owned IS NOT NULL THEN
-        RAISE EXCEPTION 'role app_user can act as the owner of %', owned USING ERRCODE = 'invalid_grant_operation',
-            HINT = 'Give them another owner, or drop them, and run this file as a role that app_user is not a member of.';
-    END IF;
+    PERFORM pgvpd.require_owners();
 END
 $owners$;
 

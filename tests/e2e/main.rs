@@ -10,6 +10,7 @@ mod cancel;
 mod context;
 mod faults;
 mod framed;
+mod helpers_sql;
 mod limits;
 mod login;
 mod parameters;
