@@ -23,8 +23,8 @@ from .workloads import WORKLOADS, Effort, Workload
 
 TOP = Path(__file__).resolve().parents[2]
 PAGE, CHARTS = TOP / "docs/performance.md", TOP / "docs/performance"
-FULL = Effort(repetitions=5, memory_repetitions=3, seconds=6, churn_seconds=6, copy_mb=1000)
-SHORT = Effort(repetitions=5, memory_repetitions=1, seconds=2, churn_seconds=1, copy_mb=250)
+FULL = Effort(repetitions=5, memory_repetitions=3, seconds=5, churn_seconds=5, copy_mb=1000)
+SHORT = Effort(repetitions=5, memory_repetitions=1, seconds=1, churn_seconds=1, copy_mb=250)
 OPEN_FILES = 65536
 
 
@@ -138,4 +138,5 @@ def _interrupt(_: int, __: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -33,7 +33,7 @@ def draw(results: Results, directory: Path) -> None:
 def _chart(results: Results, workload: Workload, path: Path) -> None:
     figures = [figure for figure in workload.figures if figure.charted]
     names = targets(results, workload)
-    size = (0.6 + 3.1 * len(figures), 0.75 + 0.3 * len(names))
+    size = (0.6 + 2.9 * len(figures), 0.75 + 0.3 * len(names))
     chart = Drawing(figsize=size, layout="constrained")
     FigureCanvasSVG(chart)
     for axes, figure in zip(chart.subplots(1, len(figures), squeeze=False, sharey=True)[0], figures, strict=True):
@@ -48,7 +48,7 @@ def _bars(axes: Axes, results: Results, workload: Workload, figure: Figure, name
             continue
         axes.barh(row, median, height=0.62, color=OURS if name.startswith("pgvpd") else OTHERS)
         values = list(results.values(workload.name, name, figure.key).values())
-        axes.plot(values, [row] * len(values), "o", color=DOT, markersize=3.2, markeredgewidth=0, alpha=0.85)
+        axes.plot(values, [row] * len(values), "o", color=DOT, markersize=3.2, markeredgewidth=0, alpha=0.85, clip_on=False)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_title(figure.title, color=INK, fontsize=9)
