@@ -31,8 +31,8 @@ OPEN_FILES = 65536
 def main() -> int:
     """0: measured, whatever the figures are; 1: a run failed; 2: bad arguments; 130: interrupted."""
     options = _arguments()
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         results = Results.load(options.report) if options.report else _benchmark(options)
     except KeyboardInterrupt:
