@@ -1,6 +1,7 @@
 //! The `pgvpd` program; all of it is in the library part, so that other packages can carry it.
 
-/// Gives memory back sooner than the system's allocator when clients leave.
+/// Less fragmentation than the system's allocator. Without transparent huge pages (`no_thp`): one session more would cost 2 MiB at a
+/// time, and an idle proxy 8 MiB more.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
