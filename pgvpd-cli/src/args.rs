@@ -4,11 +4,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
+use clap_complete::Shell;
 use pgvpd_core::config::{OPTIONS, OptionSpec};
 use pgvpd_core::{Origin, Settings};
 
 use crate::demo::DemoOptions;
+use crate::hints;
 
 const ABOUT: &str =
     "Virtual Private Database for PostgreSQL: a proxy that makes tenant identity part of the connection";
@@ -42,6 +44,7 @@ pub(crate) enum Action {
     Serve,
     CheckConfig,
     Demo(DemoOptions),
+    Completions(Shell),
 }
 
 impl Arguments {
@@ -55,6 +58,7 @@ impl Arguments {
                 bin_dir: demo.get_one("pg_bindir").cloned(),
                 install: demo.get_flag("install"),
             }),
+            Some(("completions", shell)) => Action::Completions(shell.get_one("shell").copied().unwrap_or(Shell::Bash)),
             _ if matches.get_flag("check_config") => Action::CheckConfig,
             _ => Action::Serve,
         };
@@ -102,6 +106,7 @@ pub(crate) fn command() -> Command {
                 .env("PGVPD_CONFIG")
                 .hide_env_values(true)
                 .value_parser(value_parser!(PathBuf))
+                .value_hint(ValueHint::FilePath)
                 .help("Read options from this file"),
         )
         .arg(
@@ -111,16 +116,16 @@ pub(crate) fn command() -> Command {
                 .help("Check the configuration, report every problem, and exit"),
         )
         .args(OPTIONS.iter().map(argument))
-        .subcommand(demo_command())
+        .subcommands([demo_command(), completions_command()])
 }
 
 fn argument(option: &'static OptionSpec) -> Arg {
     let argument = Arg::new(option.name)
         .long(option.flag())
         .value_name(option.value)
-        .value_parser(value_parser!(OsString))
         .help_heading(option.topic.title())
         .help(format!("{}\n[default: {}] [env: {}]", option.help, option.default, option.env));
+    let argument = hints::hinted(argument, option);
     if option.switch {
         argument.num_args(0..=1).default_missing_value("true")
     } else {
@@ -146,6 +151,7 @@ fn demo_command() -> Command {
             Arg::new("port")
                 .long("port")
                 .value_name("PORT")
+                .value_hint(ValueHint::Other)
                 .value_parser(|text: &str| text.parse::<u16>().map_err(|_| "give a number from 0 to 65535"))
                 .help("TCP port of the proxy [default: 6432, or a free one where that is taken]"),
         )
@@ -154,6 +160,7 @@ fn demo_command() -> Command {
                 .long("pg-bindir")
                 .value_name("DIR")
                 .value_parser(value_parser!(PathBuf))
+                .value_hint(ValueHint::DirPath)
                 .help("PostgreSQL's program directory, where initdb is [env: PGVPD_PG_BINDIR]"),
         )
         .arg(
@@ -161,6 +168,23 @@ fn demo_command() -> Command {
                 .long("install")
                 .action(ArgAction::SetTrue)
                 .help("Where no PostgreSQL can be found or fetched, install Debian's package with apt-get"),
+        )
+}
+
+fn completions_command() -> Command {
+    Command::new("completions")
+        .about("Print the script that makes a shell complete pgvpd's options")
+        .long_about(
+            "Prints the script that makes a shell complete the names of pgvpd's options and commands, and the values of \
+             those that have a fixed choice. docs/command-line.md says where each shell looks for it.",
+        )
+        .arg(
+            Arg::new("shell")
+                .value_name("SHELL")
+                .required(true)
+                .value_parser(value_parser!(Shell))
+                .hide_possible_values(true)
+                .help("bash, elvish, fish, powershell or zsh"),
         )
 }
 

@@ -1,9 +1,12 @@
-//! The `pgvpd` command: arguments, logs, signals, demo. [`main`] is the whole program.
+//! The `pgvpd` command: arguments, logs, signals, demo, completions. [`main`] is the whole program.
 
 mod args;
+mod completions;
 mod demo;
 mod exit;
+mod hints;
 mod logging;
+mod output;
 mod serve;
 
 use std::ffi::OsString;
@@ -34,6 +37,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Action::Serve => serve::serve(&arguments),
         Action::CheckConfig => serve::check(&arguments),
         Action::Demo(options) => demo::run(options),
+        Action::Completions(shell) => completions::print(*shell),
     };
     outcome.unwrap_or_else(Exit::report)
 }

@@ -8,5 +8,6 @@ mod demo;
 mod docs;
 mod reload;
 mod serve;
+mod shells;
 mod shutdown;
 mod support;
