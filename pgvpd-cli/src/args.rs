@@ -45,6 +45,7 @@ pub(crate) enum Action {
     CheckConfig,
     Demo(DemoOptions),
     Completions(Shell),
+    Man,
 }
 
 impl Arguments {
@@ -59,6 +60,7 @@ impl Arguments {
                 install: demo.get_flag("install"),
             }),
             Some(("completions", shell)) => Action::Completions(shell.get_one("shell").copied().unwrap_or(Shell::Bash)),
+            Some(("man", _)) => Action::Man,
             _ if matches.get_flag("check_config") => Action::CheckConfig,
             _ => Action::Serve,
         };
@@ -116,7 +118,7 @@ pub(crate) fn command() -> Command {
                 .help("Check the configuration, report every problem, and exit"),
         )
         .args(OPTIONS.iter().map(argument))
-        .subcommands([demo_command(), completions_command()])
+        .subcommands([demo_command(), completions_command(), man_command()])
 }
 
 fn argument(option: &'static OptionSpec) -> Arg {
@@ -186,6 +188,12 @@ fn completions_command() -> Command {
                 .hide_possible_values(true)
                 .help("bash, elvish, fish, powershell or zsh"),
         )
+}
+
+fn man_command() -> Command {
+    Command::new("man").about("Print the manual page, in the form that man reads").long_about(
+        "Prints the manual page, in the form that man reads. To look at it: pgvpd man >pgvpd.1 && man ./pgvpd.1",
+    )
 }
 
 #[cfg(test)]

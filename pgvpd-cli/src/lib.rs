@@ -1,4 +1,4 @@
-//! The `pgvpd` command: arguments, logs, signals, demo, completions. [`main`] is the whole program.
+//! The `pgvpd` command: arguments, logs, signals, demo, completions, manual page. [`main`] is the whole program.
 
 mod args;
 mod completions;
@@ -6,6 +6,7 @@ mod demo;
 mod exit;
 mod hints;
 mod logging;
+mod manual;
 mod output;
 mod serve;
 
@@ -38,6 +39,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Action::CheckConfig => serve::check(&arguments),
         Action::Demo(options) => demo::run(options),
         Action::Completions(shell) => completions::print(*shell),
+        Action::Man => manual::print(),
     };
     outcome.unwrap_or_else(Exit::report)
 }

@@ -6,6 +6,7 @@ mod check_config;
 mod command_line;
 mod demo;
 mod docs;
+mod manual_page;
 mod reload;
 mod serve;
 mod shells;
