@@ -11,6 +11,7 @@ use pgvpd_core::{Origin, Settings};
 
 use crate::demo::DemoOptions;
 use crate::hints;
+use crate::mistakes;
 
 const ABOUT: &str =
     "Virtual Private Database for PostgreSQL: a proxy that makes tenant identity part of the connection";
@@ -51,7 +52,9 @@ pub(crate) enum Action {
 impl Arguments {
     /// Parses the command line and the environment.
     pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let matches = command().try_get_matches_from(arguments)?;
+        let arguments: Vec<OsString> = arguments.into_iter().collect();
+        let matches =
+            command().try_get_matches_from(&arguments).map_err(|error| mistakes::explained(error, &arguments))?;
         let action = match matches.subcommand() {
             Some(("demo", demo)) => Action::Demo(DemoOptions {
                 once: demo.get_flag("once"),

@@ -7,6 +7,7 @@ mod exit;
 mod hints;
 mod logging;
 mod manual;
+mod mistakes;
 mod output;
 mod serve;
 

@@ -63,6 +63,42 @@ fn an_unknown_flag_ends_with_2_and_a_suggestion() {
 }
 
 #[test]
+fn a_mistake_is_answered_with_what_was_most_likely_meant() {
+    for (arguments, tip) in [
+        (&["--tenant-dney", "acme"][..], "a similar argument exists: '--tenant-deny'"),
+        (&["--tenant_deny=acme"], "a similar argument exists: '--tenant-deny'"),
+        (&["--check_config"], "a similar argument exists: '--check-config'"),
+        (&["-tenant-deny", "acme"], "a long option has two dashes: '--tenant-deny'"),
+        (&["tenant_deny=acme"], "options begin with two dashes: '--tenant-deny=acme'"),
+        (&["port", "6432"], "options begin with two dashes: '--port'"),
+        (&["etc/pgvpd.conf"], "to read a configuration file: 'pgvpd --config etc/pgvpd.conf'"),
+        (&["--once"], "'pgvpd demo --once' exists"),
+        (&["demo", "--tenant-deny", "acme"], "'--tenant-deny' is an option of the proxy itself: 'pgvpd --tenant-deny'"),
+        (&["demo", "--onse"], "a similar argument exists: '--once'"),
+        (&["dmeo"], "a similar subcommand exists: 'demo'"),
+        (&["completion", "bash"], "a similar subcommand exists: 'completions'"),
+        (&["completions", "bahs"], "a similar value exists: 'bash'"),
+        (&["--admin-port", "9"], "this release does not have the option '--admin-port' yet"),
+        (&["--tls-cert", "x"], "this release does not have the option '--tls-cert' yet"),
+        (&["--tls_cert=x"], "this release does not have the option '--tls_cert' yet"),
+    ] {
+        let said = stderr(&run(arguments, &[]).code(2));
+        let tips: Vec<_> = said.lines().filter_map(|line| line.trim_start().strip_prefix("tip: ")).collect();
+        assert_eq!(tips, [tip], "{arguments:?}:\n{said}");
+    }
+    let said = stderr(&run(&["--nonsense"], &[]).code(2));
+    assert!(!said.contains("tip:"), "{said}");
+}
+
+#[test]
+fn a_suggested_option_is_not_shown_as_if_it_were_required() {
+    for arguments in [&["--tenant-dney", "acme"], &["--tls-cert", "x"]] {
+        let said = stderr(&run(arguments, &[]).code(2));
+        assert!(!said.contains("Usage: pgvpd --"), "{said}");
+    }
+}
+
+#[test]
 fn a_bad_port_of_the_demo_is_explained() {
     let refused = run(&["demo", "--port", "65536"], &[]).code(2);
     assert!(stderr(&refused).contains("give a number from 0 to 65535"), "{}", stderr(&refused));

@@ -1,0 +1,76 @@
+//! What to say of a command line that is not understood: the name that was most likely meant.
+
+use std::ffi::OsString;
+
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use pgvpd_core::config::OPTIONS;
+use pgvpd_core::{Origin, Settings};
+
+use crate::args;
+
+/// Adds a tip to the error where clap has none, or none that helps.
+pub(crate) fn explained(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
+    let tip = match (error.kind(), error.get(ContextKind::InvalidArg), error.get(ContextKind::InvalidSubcommand)) {
+        (ErrorKind::UnknownArgument, Some(ContextValue::String(flag)), _) => unknown_flag(flag, arguments),
+        (ErrorKind::InvalidSubcommand, _, Some(ContextValue::String(word))) => unknown_word(word),
+        _ => None,
+    };
+    if error.kind() == ErrorKind::UnknownArgument && error.get(ContextKind::SuggestedArg).is_some() {
+        // It would show the suggested option as if it had to be there.
+        error.remove(ContextKind::Usage);
+    }
+    if let Some(tip) = tip {
+        error.remove(ContextKind::SuggestedArg);
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![StyledStr::from(tip)]));
+    }
+    error
+}
+
+fn unknown_flag(flag: &str, arguments: &[OsString]) -> Option<String> {
+    let Some(name) = flag.strip_prefix("--") else {
+        return one_dash(flag, arguments);
+    };
+    if is_planned(name) {
+        return Some(format!("this release does not have the option '{flag}' yet"));
+    }
+    let has = |command: &clap::Command| command.get_arguments().any(|argument| argument.get_long() == Some(name));
+    let root = args::command();
+    // Where it exists it is known, so it was given to another command.
+    if has(&root) {
+        return Some(format!("'{flag}' is an option of the proxy itself: 'pgvpd {flag}'"));
+    }
+    let owner = root.get_subcommands().find(|command| has(command))?.get_name();
+    Some(format!("'pgvpd {owner} {flag}' exists"))
+}
+
+/// `-tenant-deny`: clap reads one letter an option and complains about `-t`.
+fn one_dash(flag: &str, arguments: &[OsString]) -> Option<String> {
+    let words = arguments.iter().filter_map(|argument| argument.to_str());
+    let mut meant =
+        words.filter(|word| word.starts_with(flag)).filter_map(|word| option_named(word.strip_prefix('-')?));
+    Some(format!("a long option has two dashes: '--{}'", meant.next()?))
+}
+
+/// A word where a command is expected.
+fn unknown_word(word: &str) -> Option<String> {
+    let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
+    if let Some(option) = option_named(name) {
+        let value = value.map(|value| format!("={value}")).unwrap_or_default();
+        return Some(format!("options begin with two dashes: '--{option}{value}'"));
+    }
+    let is_file = word.ends_with(".conf") || std::path::Path::new(word).is_file();
+    is_file.then(|| format!("to read a configuration file: 'pgvpd --config {word}'"))
+}
+
+/// The flag of the option that is written like this, with dashes or underscores.
+fn option_named(name: &str) -> Option<String> {
+    let name = name.trim().replace('-', "_");
+    OPTIONS.iter().find(|option| option.name == name).map(|option| option.flag())
+}
+
+/// True for an option of a later release; the library refuses it by name.
+fn is_planned(name: &str) -> bool {
+    let set = Settings::new().set_from(&name.replace('-', "_"), String::new(), Origin::Code);
+    set.is_err_and(|problem| problem.message.starts_with("this release does not have this option yet"))
+}
