@@ -1,0 +1,24 @@
+//! What must hold for every input of pgvpd's parsers. Each target takes any bytes and panics where a property breaks.
+//!
+//! `tests/fuzz/run.sh` has libFuzzer look for such bytes; the test `corpus` runs the files of `tests/fuzz/corpus/`, one
+//! directory a target, on any toolchain.
+
+pub mod backend;
+mod chunks;
+pub mod config;
+pub mod headers;
+pub mod options;
+pub mod seeds;
+pub mod startup;
+
+/// A target: its name, which is that of its corpus, and what it runs.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: [Target; 5] = [
+    ("backend", backend::run),
+    ("config", config::run),
+    ("headers", headers::run),
+    ("options", options::run),
+    ("startup", startup::run),
+];
