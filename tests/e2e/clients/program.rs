@@ -68,7 +68,7 @@ pub(super) fn pgjdbc() -> Command {
 
 /// Runs a program; gives its lines, and what it said of its failure.
 pub(super) async fn run(mut command: Command, target: &Target) -> (Vec<String>, Result<(), String>) {
-    let scratch = tempfile::NamedTempFile::new().expect("temporary file");
+    let (scratch, said) = (temporary(), temporary());
     command
         .env("PGHOST", "127.0.0.1")
         .env("PGPORT", target.port.to_string())
@@ -77,17 +77,23 @@ pub(super) async fn run(mut command: Command, target: &Target) -> (Vec<String>, 
         .env("PGVPD_TENANT", &target.tenant)
         .env("PGVPD_OUTPUT", scratch.path())
         .stdin(Stdio::null())
+        // A file, so that what a stuck client has said is known.
+        .stdout(said.reopen().expect("temporary file"))
+        .stderr(Stdio::piped())
         .kill_on_drop(true);
-    let output = match tokio::time::timeout(PATIENCE, command.output()).await {
-        Ok(Ok(output)) => output,
-        Ok(Err(error)) => return (vec![], Err(format!("cannot run it: {error}"))),
-        Err(_) => return (vec![], Err(format!("not done within {} s", PATIENCE.as_secs()))),
+    let ended = match command.spawn() {
+        Ok(child) => match tokio::time::timeout(PATIENCE, child.wait_with_output()).await {
+            Ok(Ok(output)) if output.status.success() => Ok(()),
+            Ok(Ok(output)) => Err(format!("{}\n{}", output.status, String::from_utf8_lossy(&output.stderr))),
+            Ok(Err(error)) => Err(format!("cannot wait for it: {error}")),
+            Err(_) => Err(format!("not done within {} s", PATIENCE.as_secs())),
+        },
+        Err(error) => Err(format!("cannot run it: {error}")),
     };
-    let lines = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
-    let ended = if output.status.success() {
-        Ok(())
-    } else {
-        Err(format!("{}\n{}", output.status, String::from_utf8_lossy(&output.stderr)))
-    };
-    (lines, ended)
+    let said = std::fs::read_to_string(said.path()).unwrap_or_default();
+    (said.lines().map(str::to_owned).collect(), ended)
+}
+
+fn temporary() -> tempfile::NamedTempFile {
+    tempfile::NamedTempFile::new().expect("temporary file")
 }
