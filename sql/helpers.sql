@@ -1,206 +1,274 @@
--- pgvpd helpers: contexts that hold several values, and tables whose rows several kinds of owners may see.
+-- pgvpd helpers: contexts that hold several values, and rows that several kinds of users may see.
 --
--- How to run, once per database, after setup.sql and as the same role (PostgreSQL 14 to 18):
+-- How to run, once per database, after setup.sql of the same release and as the same role:
 --     psql -v ON_ERROR_STOP=1 -d mydb -f helpers.sql
--- Running it again is safe, and is how to upgrade; run setup.sql of the same release first. Then, for example:
---     SELECT pgvpd_protect_acl('documents', '[
---         {"column": "owner_id", "var": "app.user_id",    "type": "uuid"},
---         {"column": "team_id",  "var": "app.team_ids",   "type": "uuid_array"},
---         {"column": "org_id",   "var": "app.org_id",     "type": "uuid", "when": "visibility = ''org''"}
---     ]');
--- A row can be seen and written where at least one path holds. What setup.sql says of the limits of a plain session setting
--- holds here too.
+-- Running it again is safe, and is how to upgrade; so is running setup.sql again. It begins and commits a transaction of
+-- its own. Then, for every table whose rows are shared by rules:
+--     SELECT pgvpd_protect_acl('docs', '[
+--         {"column": "owner_id", "var": "app.user_id", "type": "uuid"},
+--         {"column": "team_id", "var": "app.team_ids", "type": "uuid_array", "when": "visibility = ''team''"}]');
+--     SELECT * FROM pgvpd_status();
 --
--- A context of several values is a PostgreSQL array literal, as array_agg(id)::text gives, or a comma-separated list, as
--- string_agg(id::text, ',') does. A text that begins with { is a literal or nothing: a malformed one reads as NULL. A list has
--- the blanks around its items removed, and knows no quotes; an item that is empty, NULL, or not of the type is left out.
+-- A context that holds several values is what PostgreSQL prints for an array, {a,"b c",NULL}, as a resolver gets it from
+-- array_agg(x)::text; or the values with commas between them, as from string_agg(x, ','). The second form is for ids:
+-- a value that itself contains a comma would read as two, so whatever users can name belongs in the first. Neither form,
+-- or one value that does not fit: NULL as a whole, hence no rows. An empty value reads as NULL, which matches nothing.
 --
--- The rules of setup.sql hold for this file. It does not create pgvpd_context: that is the one place where a signed context
--- is checked.
+-- The rules of setup.sql hold here too.
 
 BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL search_path = pg_catalog, pg_temp;
 
-DO $requires$
+DO $installed$
 DECLARE
-    owner name := (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'pgvpd');
+    owner name;
 BEGIN
-    IF to_regprocedure('public.pgvpd_context(text)') IS NULL OR to_regprocedure('pgvpd.require_owners()') IS NULL THEN
-        RAISE EXCEPTION 'setup.sql of this release is not installed in this database' USING ERRCODE = 'undefined_function',
-            HINT = 'Run it first: psql -v ON_ERROR_STOP=1 -d mydb -f setup.sql';
+    IF to_regprocedure('public.pgvpd_context(text)') IS NULL OR to_regprocedure('pgvpd.check_owners()') IS NULL THEN
+        RAISE EXCEPTION 'helpers.sql builds on setup.sql, which is not installed in this database or is older'
+            USING ERRCODE = 'undefined_function', HINT = 'Run setup.sql of the same release first, then this file again.';
     END IF;
+    SELECT pg_get_userbyid(nspowner) INTO owner FROM pg_namespace WHERE nspname = 'pgvpd';
     IF NOT pg_has_role(owner, 'USAGE') THEN
-        RAISE EXCEPTION 'pgvpd is installed in this database by role %', owner USING ERRCODE = 'insufficient_privilege',
-            HINT = format('Run this file as %I or as a superuser.', owner);
+        RAISE EXCEPTION 'pgvpd is installed in this database by role %', owner
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = format('Run this file as %I or as a superuser.', owner);
     END IF;
 END
-$requires$;
+$installed$;
 -- Takes a lock that lasts to the end of the transaction: a second copy in the same database waits here.
-COMMENT ON SCHEMA pgvpd IS 'pgvpd internals, see sql/setup.sql and sql/helpers.sql';
+COMMENT ON SCHEMA pgvpd IS 'pgvpd internals, see sql/setup.sql';
 
--- The values of a context. Only the literals that array_out writes are taken for literals, so that the cast cannot fail: an
--- EXCEPTION block would need a subtransaction, which PostgreSQL refuses while a parallel plan runs.
-CREATE OR REPLACE FUNCTION pgvpd.to_array(value text) RETURNS text[]
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $to_array$
+-- The values of a list. The pattern is stricter than array_in of every version, so that the cast behind it cannot fail.
+-- IF and not CASE here and below: where an expression is planned anew, the planner may try a cast that CASE would not reach.
+-- array_nulls, which a session may turn off, would make a value 'NULL' of a missing one. COLLATE "C": the caller's column
+-- may have a collation that patterns refuse.
+CREATE OR REPLACE FUNCTION pgvpd.to_text_array(value text) RETURNS text[]
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET array_nulls = on AS $to_text_array$
 DECLARE
-    item constant text := E'([^{}",\\\\[:space:]]+|"([^"\\\\]|\\\\.)*")';
+    element CONSTANT text := $re$\s*("([^"\\]|\\.)*"\s*|[^\s{},"\\][^{},"\\]*)$re$;
 BEGIN
-    RETURN CASE
-        WHEN value IS NULL OR value = '' THEN NULL
-        WHEN value ~ '^[[:space:]]*[{]' THEN
-            CASE WHEN value ~ ('^[{](' || item || '(,' || item || ')*)?[}]$') THEN array_remove(value::text[], NULL) END
-        ELSE array_remove(ARRAY(SELECT nullif(btrim(part, E' \t\r\n'), '') FROM unnest(string_to_array(value, ',')) part), NULL)
-    END;
+    IF value COLLATE "C" ~ ('^[{](' || element || '(,' || element || $re$)*)?\s*[}]$re$ || '$') COLLATE "C" THEN
+        RETURN array_replace(value::text[], '', NULL);
+    ELSIF value COLLATE "C" !~ $re$[{}"\\]$re$ THEN
+        RETURN array_replace(string_to_array(nullif(value, '') COLLATE "C", ','), '', NULL);
+    END IF;
+    RETURN NULL;
 END
-$to_array$;
+$to_text_array$;
 
+-- Casts of all values, or NULL where one does not fit: to leave it out would widen "not one of these". One pattern over the
+-- printed array, where a value that needs quotes has them, is many times faster than one per value. A blank after a comma
+-- does not count here, so that string_agg(id::text, ', ') reads as it looks.
+CREATE OR REPLACE FUNCTION pgvpd.to_uuid_array(value text) RETURNS uuid[]
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    elements CONSTANT text[] := pgvpd.to_text_array(replace(value COLLATE "C", ', ', ','));
+    element CONSTANT text := '([0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|NULL)';
+BEGIN
+    IF elements::text COLLATE "C" ~ ('^[{](' || element || '(,' || element || ')*)?[}]$') COLLATE "C" THEN
+        RETURN elements::uuid[];
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE OR REPLACE FUNCTION pgvpd.to_bigint_array(value text) RETURNS bigint[]
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    elements CONSTANT text[] := pgvpd.to_text_array(replace(value COLLATE "C", ', ', ','));
+    element CONSTANT text := '(-?[0-9]{1,19}|NULL)';
+BEGIN
+    IF elements::text COLLATE "C" ~ ('^[{](' || element || '(,' || element || ')*)?[}]$') COLLATE "C" THEN
+        IF NOT EXISTS (SELECT FROM unnest(elements::numeric[]) AS n
+                       WHERE n NOT BETWEEN -9223372036854775808 AND 9223372036854775807) THEN
+            RETURN elements::bigint[];
+        END IF;
+    END IF;
+    RETURN NULL;
+END $$;
+
+-- See pgvpd.to_bpchar.
+CREATE OR REPLACE FUNCTION pgvpd.to_bpchar_array(value text) RETURNS bpchar[]
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    elements CONSTANT text[] := pgvpd.to_text_array(value);
+BEGIN
+    IF NOT EXISTS (SELECT FROM unnest(elements) AS e WHERE right(e, 1) COLLATE "C" = ' ') THEN
+        RETURN elements::bpchar[];
+    END IF;
+    RETURN NULL;
+END $$;
+
+GRANT EXECUTE ON FUNCTION pgvpd.to_text_array(text), pgvpd.to_uuid_array(text), pgvpd.to_bigint_array(text),
+    pgvpd.to_bpchar_array(text) TO PUBLIC;
+
+-- The contexts, for policies and queries. They ask pgvpd_context, whose body a signed context replaces.
 CREATE OR REPLACE FUNCTION public.pgvpd_context_array(var text) RETURNS text[]
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS
-$$ BEGIN RETURN pgvpd.to_array(public.pgvpd_context(var)); END $$;
+$$ BEGIN RETURN pgvpd.to_text_array(public.pgvpd_context(var)); END $$;
 
 CREATE OR REPLACE FUNCTION public.pgvpd_context_uuid_array(var text) RETURNS uuid[]
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    items constant text[] := pgvpd.to_array(public.pgvpd_context(var));
-BEGIN
-    RETURN CASE WHEN items IS NOT NULL THEN array_remove(ARRAY(SELECT pgvpd.to_uuid(item) FROM unnest(items) item), NULL) END;
-END $$;
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS
+$$ BEGIN RETURN pgvpd.to_uuid_array(public.pgvpd_context(var)); END $$;
 
--- For columns of integers. An item that fits only bigint matches no smaller column.
-CREATE OR REPLACE FUNCTION pgvpd.context_bigint_array(var text) RETURNS bigint[]
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    items constant text[] := pgvpd.to_array(public.pgvpd_context(var));
-BEGIN
-    RETURN CASE WHEN items IS NOT NULL THEN array_remove(ARRAY(SELECT pgvpd.to_bigint(item) FROM unnest(items) item), NULL) END;
-END $$;
-
--- Never NULL, so that NOT of it does not read as unknown.
+-- NULL, not false, without a context: NOT pgvpd_context_contains(...) gives no rows then either.
 CREATE OR REPLACE FUNCTION public.pgvpd_context_contains(var text, value uuid) RETURNS boolean
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS
-$$ BEGIN RETURN coalesce(value = ANY (public.pgvpd_context_uuid_array(var)), false); END $$;
+$$ BEGIN RETURN value = ANY (public.pgvpd_context_uuid_array(var)); END $$;
 
 CREATE OR REPLACE FUNCTION public.pgvpd_context_text_contains(var text, value text) RETURNS boolean
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS
-$$ BEGIN RETURN coalesce(value = ANY (public.pgvpd_context_array(var)), false); END $$;
+$$ BEGIN RETURN value = ANY (public.pgvpd_context_array(var)); END $$;
 
-GRANT EXECUTE ON FUNCTION pgvpd.to_array(text), pgvpd.context_bigint_array(text), public.pgvpd_context_array(text),
-    public.pgvpd_context_uuid_array(text), public.pgvpd_context_contains(text, uuid),
-    public.pgvpd_context_text_contains(text, text) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION public.pgvpd_context_array(text), public.pgvpd_context_uuid_array(text),
+    public.pgvpd_context_contains(text, uuid), public.pgvpd_context_text_contains(text, text) TO PUBLIC;
 
--- The condition of one path, without its "when". NULL where the column's type does not go with the path's.
-CREATE OR REPLACE FUNCTION pgvpd.path_condition(column_name name, column_type oid, path_type text, var text) RETURNS text
+-- The SQL expression that reads a variable as an array to compare a column of this type with, or NULL if there is none. The
+-- cast keeps ANY from taking (SELECT ...) for a set of rows.
+CREATE OR REPLACE FUNCTION pgvpd.context_array_expression(column_type oid, variable_name text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    WITH RECURSIVE type AS (
-        SELECT t.oid, t.typbasetype FROM pg_type t WHERE t.oid = column_type
-        UNION ALL SELECT t.oid, t.typbasetype FROM type JOIN pg_type t ON t.oid = type.typbasetype  -- domains
-    )
     SELECT CASE
-        WHEN path_type = 'text' OR (path_type = 'uuid' AND type.oid = 'uuid'::regtype) THEN
-            format('%I = (SELECT ', column_name) || pgvpd.context_expression(type.oid, var) || ')'
-        WHEN path_type IN ('uuid_array', 'text_array') AND type.oid = 'uuid'::regtype THEN
-            format('%I = ANY ((SELECT public.pgvpd_context_uuid_array(%L))::uuid[])', column_name, var)
-        WHEN path_type = 'text_array' AND type.oid IN ('text'::regtype, 'varchar'::regtype) THEN
-            format('%I = ANY ((SELECT public.pgvpd_context_array(%L))::text[])', column_name, var)
-        WHEN path_type = 'text_array' AND type.oid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) THEN
-            format('%I = ANY ((SELECT pgvpd.context_bigint_array(%L))::bigint[])', column_name, var)
-    END FROM type WHERE type.typbasetype = 0
+        WHEN type IN ('text'::regtype, 'varchar'::regtype)
+            THEN format('(SELECT public.pgvpd_context_array(%L))::text[]', variable_name)
+        WHEN type = 'uuid'::regtype THEN format('(SELECT public.pgvpd_context_uuid_array(%L))::uuid[]', variable_name)
+        WHEN type = 'bpchar'::regtype
+            THEN format('(SELECT pgvpd.to_bpchar_array(public.pgvpd_context(%L)))::bpchar[]', variable_name)
+        WHEN type IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
+            THEN format('(SELECT pgvpd.to_bigint_array(public.pgvpd_context(%L)))::bigint[]', variable_name)
+    END FROM pgvpd.base_type(column_type) AS type
 $$;
 
--- Refuses a condition that is not one whole boolean expression over the table's columns. Standing bare in CASE, a text with a
--- stray parenthesis cannot be parsed; standing in parentheses, nor can one with a stray THEN. So the policy, which has it
--- in parentheses, cannot be widened by what follows one: "true) OR (true".
-CREATE OR REPLACE FUNCTION pgvpd.require_condition(table_name regclass, condition text, place text) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $require_condition$
-BEGIN
-    EXECUTE format(E'EXPLAIN SELECT FROM %s WHERE CASE WHEN %s\nTHEN true END', table_name, condition);
-    EXECUTE format(E'EXPLAIN SELECT FROM %s WHERE (%s\n)', table_name, condition);
-EXCEPTION WHEN syntax_error_or_access_rule_violation OR feature_not_supported THEN
-    RAISE EXCEPTION '% has no valid "when": %', place, SQLERRM USING ERRCODE = SQLSTATE,
-        HINT = 'Give one boolean expression over the columns of the table, with functions and types of yours qualified by their schema.';
-END
-$require_condition$;
-
-DO $$ BEGIN PERFORM pgvpd.drop_overloads('pgvpd_protect_acl', 'public.pgvpd_protect_acl(regclass, jsonb)'); END $$;
-
--- Protects a table, its partitions at every level and its inheritance children, by paths of which one has to hold. Together with
--- pgvpd_protect on the same table both have to hold: the guards are restrictive.
-CREATE OR REPLACE FUNCTION public.pgvpd_protect_acl(table_name regclass, paths jsonb)
-RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $protect_acl$
+-- Refuses a "when" that is not one condition over the table's columns. It is tried bare, which a text that leaves its
+-- parentheses, such as true) OR (true, does not survive, and then in parentheses, which true ORDER BY 1 does not. A cursor,
+-- because it is parsed and planned but not run, and takes only one statement; the bare text comes first, because only a
+-- text that is balanced can be put between parentheses.
+CREATE OR REPLACE FUNCTION pgvpd.check_when(relation regclass, condition text, path_number bigint) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $check_when$
 DECLARE
-    path jsonb;
-    number int := 0;
-    place text;
-    stranger text;
+    attempt text;
+    probe refcursor;
+BEGIN
+    FOREACH attempt IN ARRAY ARRAY['%s', '(%s' || chr(10) || ')'] LOOP
+        OPEN probe FOR EXECUTE format('SELECT FROM ONLY %s WHERE ' || attempt, relation, condition);
+        CLOSE probe;
+    END LOOP;
+EXCEPTION WHEN OTHERS THEN
+    RAISE EXCEPTION 'path %: "when" is not a condition on a row of %: %', path_number, relation, SQLERRM
+        USING ERRCODE = 'invalid_parameter_value',
+              HINT = 'Write one boolean expression over the columns, such as visibility = ''team''; a function or type '
+                  'that is not PostgreSQL''s own needs its schema.';
+END
+$check_when$;
+
+-- The condition of one path, after every check of it.
+CREATE OR REPLACE FUNCTION pgvpd.path_condition(relation regclass, path jsonb, path_number bigint) RETURNS text
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $path_condition$
+DECLARE
+    shape CONSTANT text := 'A path is {"column": ..., "var": ..., "type": ...} and may have a "when"; all of them are strings.';
+    wrong text;
     target record;
+    context text;
     condition text;
-    conditions text[] := '{}';
-    columns name[] := '{}';
+BEGIN
+    IF jsonb_typeof(path) <> 'object' THEN
+        RAISE EXCEPTION 'path % is not an object', path_number USING ERRCODE = 'invalid_parameter_value', HINT = shape;
+    END IF;
+    SELECT string_agg(quote_ident(key), ', ') INTO wrong FROM jsonb_object_keys(path) AS key
+    WHERE key NOT IN ('column', 'var', 'type', 'when');
+    IF wrong IS NOT NULL THEN
+        RAISE EXCEPTION 'path % has an unknown key: %', path_number, wrong
+            USING ERRCODE = 'invalid_parameter_value', HINT = shape;
+    END IF;
+    SELECT string_agg(key, ', ') INTO wrong FROM unnest(ARRAY['column', 'var', 'type', 'when']) AS key
+    WHERE coalesce(jsonb_typeof(path -> key) <> 'string', key <> 'when');
+    IF wrong IS NOT NULL THEN
+        RAISE EXCEPTION 'path % needs a string for: %', path_number, wrong
+            USING ERRCODE = 'invalid_parameter_value', HINT = shape;
+    END IF;
+    PERFORM pgvpd.check_variable(path ->> 'var');
+
+    SELECT a.attname, a.atttypid, format_type(a.atttypid, a.atttypmod) AS type INTO target
+    FROM pg_attribute a WHERE a.attrelid = relation AND a.attname = path ->> 'column' AND a.attnum > 0 AND NOT a.attisdropped;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'path %: table % has no column %', path_number, relation, quote_ident(path ->> 'column')
+            USING ERRCODE = 'undefined_column', HINT = 'Name a column of the table exactly as the catalog has it.';
+    END IF;
+    IF path ->> 'type' NOT IN ('text', 'uuid', 'text_array', 'uuid_array') THEN
+        RAISE EXCEPTION 'path %: unknown type "%"', path_number, path ->> 'type' USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'The type says what the context holds: text, uuid, text_array or uuid_array.';
+    END IF;
+    IF path ->> 'type' IN ('text', 'text_array') OR pgvpd.base_type(target.atttypid) = 'uuid'::regtype THEN
+        context := CASE WHEN path ->> 'type' IN ('text', 'uuid')
+            THEN '(SELECT ' || pgvpd.context_expression(target.atttypid, path ->> 'var') || ')'
+            ELSE 'ANY (' || pgvpd.context_array_expression(target.atttypid, path ->> 'var') || ')' END;
+    END IF;
+    IF context IS NULL THEN
+        RAISE EXCEPTION 'path %: column % of table % has type %, which cannot be compared with a context of type %',
+            path_number, quote_ident(target.attname), relation, target.type, path ->> 'type' USING ERRCODE = 'datatype_mismatch',
+            HINT = 'The column holds one value: for uuid and uuid_array a uuid; for text and text_array text, varchar, char, '
+                'uuid, smallint, integer or bigint, or a domain over one.';
+    END IF;
+
+    condition := format('%I = %s', target.attname, context);
+    IF path ? 'when' THEN
+        PERFORM pgvpd.check_when(relation, path ->> 'when', path_number);
+        -- The line break ends a comment.
+        condition := format('%s AND (%s%s)', condition, path ->> 'when', chr(10));
+    END IF;
+    RETURN format('(%s)', condition);
+END
+$path_condition$;
+
+-- Another signature of this name would win over this one in pgvpd_protect_acl('docs', '...') and leave the table open.
+DO $overloads$
+DECLARE
+    old regprocedure;
+BEGIN
+    FOR old IN SELECT oid FROM pg_proc WHERE proname = 'pgvpd_protect_acl' AND pronamespace = 'public'::regnamespace
+        AND oid IS DISTINCT FROM to_regprocedure('public.pgvpd_protect_acl(regclass, jsonb)')
+    LOOP
+        EXECUTE format('DROP FUNCTION %s', old);
+    END LOOP;
+END
+$overloads$;
+
+-- Protects a table and everything below it: a row can be read and written where one of the paths leads to it. Together with
+-- pgvpd_protect on the same table both must hold, because the guard of each is restrictive. The names: PostgreSQL applies
+-- restrictive policies in the order of their names, and pgvpd_visible_guard has to come after pgvpd_tenant_guard, so that a
+-- "when" which fails, or tells what it sees, never meets a row of another tenant.
+CREATE OR REPLACE FUNCTION public.pgvpd_protect_acl(table_name regclass, paths jsonb)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $protect_acl$
+DECLARE
+    condition text;
     member regclass;
+    policy name;
 BEGIN
     IF table_name IS NULL OR paths IS NULL THEN
         RAISE EXCEPTION 'pgvpd_protect_acl needs a table and paths, and got NULL' USING ERRCODE = 'null_value_not_allowed';
     END IF;
-    PERFORM pgvpd.require_table(table_name);
+    PERFORM pgvpd.check_table(table_name);
     IF jsonb_typeof(paths) <> 'array' OR paths = '[]' THEN
-        RAISE EXCEPTION 'paths is not an array of at least one path' USING ERRCODE = 'invalid_parameter_value',
-            HINT = 'Give, for example, [{"column": "owner_id", "var": "app.user_id", "type": "uuid"}].';
+        RAISE EXCEPTION 'the paths of % are not an array with at least one path', table_name
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Such as [{"column": "owner_id", "var": "app.user_id", "type": "uuid"}].';
     END IF;
+    SELECT string_agg(pgvpd.path_condition(table_name, path, number), ' OR ' ORDER BY number) INTO STRICT condition
+    FROM jsonb_array_elements(paths) WITH ORDINALITY AS p (path, number);
 
-    FOR path IN SELECT value FROM jsonb_array_elements(paths) LOOP
-        number := number + 1;
-        place := format('path %s of table %s', number, table_name);
-        IF jsonb_typeof(path) <> 'object' THEN
-            RAISE EXCEPTION '% is not an object', place USING ERRCODE = 'invalid_parameter_value',
-                HINT = 'A path is, for example, {"column": "owner_id", "var": "app.user_id", "type": "uuid"}.';
-        END IF;
-        -- A misspelt "when" would leave the path open.
-        SELECT key INTO stranger FROM jsonb_each(path)
-        WHERE key NOT IN ('column', 'var', 'type', 'when') OR jsonb_typeof(value) <> 'string' ORDER BY key LIMIT 1;
-        IF FOUND THEN
-            RAISE EXCEPTION '% has "%": %', place, stranger, path -> stranger USING ERRCODE = 'invalid_parameter_value',
-                HINT = 'A path has the strings "column", "var" and "type", and it may have "when".';
-        END IF;
-        IF NOT path ?& ARRAY['column', 'var', 'type'] THEN
-            RAISE EXCEPTION '% lacks "column", "var" or "type"', place USING ERRCODE = 'invalid_parameter_value',
-                HINT = 'A path is, for example, {"column": "owner_id", "var": "app.user_id", "type": "uuid"}.';
-        END IF;
-        IF path ->> 'type' NOT IN ('text', 'uuid', 'uuid_array', 'text_array') THEN
-            RAISE EXCEPTION '% has the unknown type "%"', place, path ->> 'type' USING ERRCODE = 'invalid_parameter_value',
-                HINT = 'The types are text, uuid, uuid_array and text_array.';
-        END IF;
-        PERFORM pgvpd.require_variable(path ->> 'var');
-
-        SELECT a.attname, a.atttypid, format_type(a.atttypid, a.atttypmod) AS type INTO target FROM pg_attribute a
-        WHERE a.attrelid = table_name AND a.attname = path ->> 'column' AND a.attnum > 0 AND NOT a.attisdropped;
-        IF NOT FOUND THEN
-            RAISE EXCEPTION '%: the table has no column "%"', place, path ->> 'column' USING ERRCODE = 'undefined_column';
-        END IF;
-        condition := pgvpd.path_condition(target.attname, target.atttypid, path ->> 'type', path ->> 'var');
-        IF condition IS NULL THEN
-            RAISE EXCEPTION '%: column "%" has type %, which a path of type % cannot compare', place, target.attname, target.type,
-                path ->> 'type' USING ERRCODE = 'datatype_mismatch',
-                HINT = 'text goes with text, varchar, char, uuid and integers, text_array with all of them but char, uuid and uuid_array with uuid.';
-        END IF;
-        IF path ? 'when' THEN
-            PERFORM pgvpd.require_condition(table_name, path ->> 'when', place);
-            condition := format(E'%s AND (%s\n)', condition, path ->> 'when');
-        END IF;
-        conditions := conditions || format('(%s)', condition);
-        columns := columns || target.attname;
+    FOR member IN SELECT pgvpd.lock_tree(table_name) LOOP
+        CONTINUE WHEN NOT pgvpd.set_policies(member, 'pgvpd_visible', 'pgvpd_visible_guard', condition);
+        -- pgvpd_status() shows them as the remedy for a partition that is added later.
+        FOREACH policy IN ARRAY ARRAY['pgvpd_visible', 'pgvpd_visible_guard'] LOOP
+            EXECUTE format('COMMENT ON POLICY %I ON %s IS %L', policy, member, paths);
+        END LOOP;
+        PERFORM pgvpd.warn_without_index(member, path_column)
+        FROM (SELECT DISTINCT path ->> 'column' FROM jsonb_array_elements(paths) AS path) p (path_column);
     END LOOP;
-
-    condition := array_to_string(conditions, ' OR ');
-    FOR member IN SELECT * FROM pgvpd.lock_tree(table_name) LOOP
-        IF pgvpd.enforce(member, 'pgvpd_acl', 'pgvpd_acl_guard', condition) THEN
-            PERFORM pgvpd.warn_without_index(member, name) FROM (SELECT DISTINCT unnest(columns)) c (name);
-        END IF;
-    END LOOP;
-    PERFORM pgvpd.advise(table_name, 'pgvpd_acl_guard', format('SELECT pgvpd_protect_acl({table}, %L);', paths));
+    PERFORM pgvpd.warn_of_gaps(table_name, 'pgvpd_visible_guard', 'pgvpd_protect_acl', quote_literal(paths));
 END
 $protect_acl$;
+REVOKE EXECUTE ON FUNCTION public.pgvpd_protect_acl(regclass, jsonb), pgvpd.path_condition(regclass, jsonb, bigint),
+    pgvpd.check_when(regclass, text, bigint) FROM PUBLIC;
 
-REVOKE EXECUTE ON FUNCTION public.pgvpd_protect_acl(regclass, jsonb), pgvpd.require_condition(regclass, text, text) FROM PUBLIC;
-DO $$ BEGIN PERFORM pgvpd.require_owners(); END $$;
+DO $owners$ BEGIN PERFORM pgvpd.check_owners(); END $owners$;
 
 COMMIT;

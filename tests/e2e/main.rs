@@ -11,6 +11,8 @@ mod context;
 mod faults;
 mod framed;
 mod helpers_sql;
+mod helpers_sql_acl;
+mod helpers_sql_refused;
 mod limits;
 mod login;
 mod parameters;

@@ -1,67 +1,13 @@
 //! Does `sql/setup.sql` install everywhere it should, and do its policies hold a tenant to its own rows?
 
-use std::error::Error;
-
 use pgvpd_core::sql::SETUP;
 use tokio_postgres::{Client, error::SqlState};
 
-use crate::support::TestDatabase;
-
-type TestResult = Result<(), Box<dyn Error>>;
+use crate::support::{TestDatabase, TestResult, catalog, count, database_with, plan, refusal, session, set_context};
 
 /// A fresh database with setup.sql installed, and a superuser's connection to it.
-async fn installed() -> Result<(TestDatabase, Client), Box<dyn Error>> {
-    let db = TestDatabase::create().await;
-    let admin = db.admin().await;
-    admin.batch_execute(SETUP).await?;
-    Ok((db, admin))
-}
-
-/// A session of `app_user` with `app.current_tenant_id` set to `tenant`.
-async fn session(db: &TestDatabase, tenant: &str) -> Result<Client, Box<dyn Error>> {
-    let client = db.connect_as("app_user", "secret").await;
-    set_tenant(&client, tenant).await?;
-    Ok(client)
-}
-
-async fn set_tenant(client: &Client, tenant: &str) -> TestResult {
-    client.execute("SELECT set_config('app.current_tenant_id', $1, false)", &[&tenant]).await?;
-    Ok(())
-}
-
-async fn count(client: &Client, from: &str) -> Result<i64, tokio_postgres::Error> {
-    let row = client.query_one(&format!("SELECT count(*) FROM {from}"), &[]).await?;
-    row.try_get(0)
-}
-
-/// The SQLSTATE with which a statement fails; `None` when it succeeds.
-async fn refusal(client: &Client, sql: &str) -> Option<SqlState> {
-    let error = client.batch_execute(sql).await.err()?;
-    error.code().cloned()
-}
-
-async fn plan(client: &Client, query: &str) -> Result<String, tokio_postgres::Error> {
-    let rows = client.query(&format!("EXPLAIN (COSTS OFF) {query}"), &[]).await?;
-    let lines: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(0)).collect();
-    Ok(lines?.join("\n"))
-}
-
-/// Everything that setup.sql and `pgvpd_protect` leave in the catalogs, as text.
-async fn catalog(client: &Client) -> Result<String, tokio_postgres::Error> {
-    let row = client
-        .query_one(
-            "SELECT concat_ws(E'\\n',
-               (SELECT string_agg(concat_ws(' ', p.oid::regprocedure, proacl, proconfig, prosrc), E'\\n' ORDER BY p.oid)
-                FROM pg_proc p WHERE pronamespace IN ('public'::regnamespace, 'pgvpd'::regnamespace)),
-               (SELECT string_agg(concat_ws(' ', oid, nspacl, nspowner), E'\\n' ORDER BY oid) FROM pg_namespace),
-               (SELECT string_agg(p::text, E'\\n' ORDER BY tablename, policyname) FROM pg_policies p),
-               (SELECT string_agg(concat_ws(' ', oid, relacl, relrowsecurity, relforcerowsecurity), E'\\n' ORDER BY oid)
-                FROM pg_class WHERE relnamespace = 'public'::regnamespace),
-               (SELECT string_agg(pg_get_expr(adbin, adrelid), E'\\n' ORDER BY adrelid, adnum) FROM pg_attrdef))",
-            &[],
-        )
-        .await?;
-    row.try_get(0)
+async fn installed() -> (TestDatabase, Client) {
+    database_with(&[SETUP]).await
 }
 
 /// `orders` with one row of acme's and two of globex's, granted to `app_user` beyond what is safe, then protected.
@@ -74,7 +20,7 @@ const ORDERS: &str = "
 
 #[tokio::test]
 async fn setup_can_run_again_without_changing_anything() -> TestResult {
-    let (_db, admin) = installed().await?;
+    let (_db, admin) = installed().await;
     admin.batch_execute(ORDERS).await?;
     let before = catalog(&admin).await?;
     admin.batch_execute(SETUP).await?;
@@ -167,7 +113,7 @@ async fn setup_replaces_a_protect_function_that_would_shadow_its_own() -> TestRe
 
 #[tokio::test]
 async fn an_empty_context_reads_as_null() -> TestResult {
-    let (db, _admin) = installed().await?;
+    let (db, _admin) = installed().await;
     let client = session(&db, "").await?;
     let sql = "SELECT current_tenant_id() IS NULL AND pgvpd_context('app.never_set') IS NULL";
     let row = client.query_one(sql, &[]).await?;
@@ -179,7 +125,7 @@ async fn an_empty_context_reads_as_null() -> TestResult {
 async fn tenant_sees_only_its_rows_whatever_the_type_of_the_column() -> TestResult {
     const ACME: &str = "a0000000-0000-0000-0000-000000000001";
     const GLOBEX: &str = "b0000000-0000-0000-0000-000000000002";
-    let (db, admin) = installed().await?;
+    let (db, admin) = installed().await;
     admin.batch_execute("CREATE DOMAIN tenant_key AS uuid").await?;
     let client = session(&db, "").await?;
     let wide = ["70000", "9999999999", "99999999999999999999", "acme", "7 "];
@@ -202,12 +148,12 @@ async fn tenant_sees_only_its_rows_whatever_the_type_of_the_column() -> TestResu
                  SELECT pgvpd_protect('t'); GRANT SELECT ON t TO app_user"
             ))
             .await?;
-        set_tenant(&client, acme).await?;
+        set_context(&client, "app.current_tenant_id", acme).await?;
         assert_eq!(count(&client, "t").await?, 1, "{column_type}");
-        set_tenant(&client, globex).await?;
+        set_context(&client, "app.current_tenant_id", globex).await?;
         assert_eq!(count(&client, "t").await?, 2, "{column_type}");
         for misfit in misfits.iter().chain(&[""]) {
-            set_tenant(&client, misfit).await?;
+            set_context(&client, "app.current_tenant_id", misfit).await?;
             assert_eq!(count(&client, "t").await?, 0, "{column_type}: {misfit:?}");
         }
     }
@@ -216,7 +162,7 @@ async fn tenant_sees_only_its_rows_whatever_the_type_of_the_column() -> TestResu
 
 #[tokio::test]
 async fn a_session_without_context_reads_and_writes_nothing() -> TestResult {
-    let (db, admin) = installed().await?;
+    let (db, admin) = installed().await;
     admin.batch_execute(ORDERS).await?;
     let client = db.connect_as("app_user", "secret").await;
     assert_eq!(count(&client, "orders").await?, 0);
@@ -228,7 +174,7 @@ async fn a_session_without_context_reads_and_writes_nothing() -> TestResult {
 
 #[tokio::test]
 async fn tenant_cannot_write_rows_of_another() -> TestResult {
-    let (db, admin) = installed().await?;
+    let (db, admin) = installed().await;
     admin.batch_execute(ORDERS).await?;
     let acme = session(&db, "acme").await?;
     for statement in [
@@ -247,7 +193,7 @@ async fn tenant_cannot_write_rows_of_another() -> TestResult {
 
 #[tokio::test]
 async fn a_new_row_takes_its_tenant_from_the_context() -> TestResult {
-    let (db, admin) = installed().await?;
+    let (db, admin) = installed().await;
     admin.batch_execute(ORDERS).await?;
     let acme = session(&db, "acme").await?;
     acme.batch_execute("INSERT INTO orders (item) VALUES (9)").await?;
@@ -257,7 +203,7 @@ async fn a_new_row_takes_its_tenant_from_the_context() -> TestResult {
 
 #[tokio::test]
 async fn protect_covers_partitions_at_every_level_and_inheritance_children() -> TestResult {
-    let (db, admin) = installed().await?;
+    let (db, admin) = installed().await;
     admin
         .batch_execute(
             "CREATE TABLE events (tenant_id text, day int, kind int) PARTITION BY RANGE (day);
@@ -279,7 +225,7 @@ async fn protect_covers_partitions_at_every_level_and_inheritance_children() -> 
 
 #[tokio::test]
 async fn protect_takes_quoted_names_and_follows_the_callers_search_path() -> TestResult {
-    let (db, admin) = installed().await?;
+    let (db, admin) = installed().await;
     admin
         .batch_execute(
             "CREATE SCHEMA \"My Schema\"; GRANT USAGE ON SCHEMA \"My Schema\" TO app_user;
@@ -297,7 +243,7 @@ async fn protect_takes_quoted_names_and_follows_the_callers_search_path() -> Tes
 
 #[tokio::test]
 async fn protect_refuses_what_it_cannot_protect() -> TestResult {
-    let (_db, admin) = installed().await?;
+    let (_db, admin) = installed().await;
     admin.batch_execute("CREATE TABLE t (tenant_id text, doc jsonb); CREATE VIEW v AS SELECT * FROM t").await?;
     for (arguments, expected) in [
         ("'v'", SqlState::WRONG_OBJECT_TYPE),
@@ -317,7 +263,7 @@ async fn protect_refuses_what_it_cannot_protect() -> TestResult {
 
 #[tokio::test]
 async fn protect_again_changes_nothing() -> TestResult {
-    let (_db, admin) = installed().await?;
+    let (_db, admin) = installed().await;
     admin.batch_execute(ORDERS).await?;
     let before = catalog(&admin).await?;
     admin.batch_execute("SELECT pgvpd_protect('orders')").await?;
@@ -327,7 +273,7 @@ async fn protect_again_changes_nothing() -> TestResult {
 
 #[tokio::test]
 async fn protect_again_follows_a_changed_variable() -> TestResult {
-    let (db, admin) = installed().await?;
+    let (db, admin) = installed().await;
     admin.batch_execute(ORDERS).await?;
     admin.batch_execute("SELECT pgvpd_protect('orders', 'tenant_id', 'app.org_id')").await?;
     let client = session(&db, "acme").await?;
@@ -339,7 +285,7 @@ async fn protect_again_follows_a_changed_variable() -> TestResult {
 
 #[tokio::test]
 async fn the_guard_holds_against_a_further_permissive_policy() -> TestResult {
-    let (db, admin) = installed().await?;
+    let (db, admin) = installed().await;
     admin.batch_execute(ORDERS).await?;
     admin.batch_execute("CREATE POLICY open_to_all ON orders USING (true)").await?;
     assert_eq!(count(&session(&db, "acme").await?, "orders").await?, 1);
@@ -348,7 +294,7 @@ async fn the_guard_holds_against_a_further_permissive_policy() -> TestResult {
 
 #[tokio::test]
 async fn a_tenant_may_not_execute_protect() -> TestResult {
-    let (_db, admin) = installed().await?;
+    let (_db, admin) = installed().await;
     let sql = "SELECT has_function_privilege('app_user', 'pgvpd_protect(regclass, name, text)', 'EXECUTE')";
     assert!(!admin.query_one(sql, &[]).await?.try_get::<_, bool>(0)?);
     Ok(())
@@ -356,7 +302,7 @@ async fn a_tenant_may_not_execute_protect() -> TestResult {
 
 #[tokio::test]
 async fn the_policy_is_evaluated_once_and_uses_the_index() -> TestResult {
-    let (db, admin) = installed().await?;
+    let (db, admin) = installed().await;
     admin.batch_execute(ORDERS).await?;
     let acme = session(&db, "acme").await?;
     acme.batch_execute("SET enable_seqscan = off").await?;
@@ -368,7 +314,7 @@ async fn the_policy_is_evaluated_once_and_uses_the_index() -> TestResult {
 
 #[tokio::test]
 async fn a_parallel_scan_returns_every_row_of_the_tenant() -> TestResult {
-    let (db, admin) = installed().await?;
+    let (db, admin) = installed().await;
     admin
         .batch_execute(
             "CREATE TABLE big (tenant_id uuid);
@@ -392,7 +338,7 @@ async fn a_parallel_scan_returns_every_row_of_the_tenant() -> TestResult {
 
 #[tokio::test]
 async fn status_says_protected_or_what_is_wrong() -> TestResult {
-    let (_db, admin) = installed().await?;
+    let (_db, admin) = installed().await;
     let status = "SELECT status FROM pgvpd_status() WHERE table_name = 'public.orders'";
     for (change, expected) in [
         (ORDERS, "protected"),
@@ -412,7 +358,7 @@ async fn status_says_protected_or_what_is_wrong() -> TestResult {
 
 #[tokio::test]
 async fn status_lists_a_partition_added_after_protect() -> TestResult {
-    let (_db, admin) = installed().await?;
+    let (_db, admin) = installed().await;
     admin
         .batch_execute(
             "CREATE TABLE events (org text, day int) PARTITION BY RANGE (day);
