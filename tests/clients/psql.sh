@@ -13,6 +13,7 @@ fail() {
 as() { psql -X -A -t -q -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -U "$@" 2>&1; }
 # is EXPECTED FOUND
 is() { [ "$1" = "$2" ] || fail "expected $1, got $2"; }
+is "libpq ${PGVPD_LIBPQ:-${libpq##*.so.5.}}" "libpq ${libpq##*.so.5.}"
 # has PART TEXT
 has() { [[ $2 == *$1* ]] || fail "expected $1 in: $2"; }
 

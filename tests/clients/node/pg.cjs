@@ -34,8 +34,14 @@ async function main() {
   same((await acme.query('SELECT name FROM pg_prepared_statements')).rows, [{ name: 'one' }]);
   ok('prepared');
 
-  // The client waits for each answer before it sends the next query.
-  console.log('none pipeline');
+  const ahead = new pg.Client({ ...settings('app_user.acme'), pipeline: true });
+  await ahead.connect();
+  const numbers = Array.from({ length: 200 }, (_, number) => number);
+  const send = (number) => ahead.query('SELECT $1::int AS n, current_tenant_id() AS t', [number]);
+  const answers = await Promise.all(numbers.map(send));
+  same(answers.map(({ rows: [row] }) => row), numbers.map((n) => ({ n, t: 'acme' })));
+  await ahead.end();
+  ok('pipeline');
 
   for (const [body, end] of [['kept', 'COMMIT'], ['lost', 'ROLLBACK']]) {
     await own.query('BEGIN');

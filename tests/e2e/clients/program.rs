@@ -2,14 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
 
 use tokio::process::Command;
 
-use crate::Target;
-
-/// How long a client may take before it counts as stuck.
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::{PATIENCE, Target};
 
 fn file(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "..", "clients", name].iter().collect()
@@ -28,7 +24,7 @@ pub(super) fn psql() -> Command {
 /// psql of the system, with the libpq of PostgreSQL 18.
 pub(super) fn psql_libpq18() -> Command {
     let mut command = psql();
-    command.env("LD_LIBRARY_PATH", installed("PGVPD_TEST_LIBPQ18"));
+    command.env("LD_LIBRARY_PATH", installed("PGVPD_TEST_LIBPQ18")).env("PGVPD_LIBPQ", "18");
     command
 }
 

@@ -9,7 +9,7 @@ use sqlx::{ConnectOptions, Connection, Executor, PgConnection, Row};
 use support::{APP_PASSWORD, SHOP};
 use tokio_postgres::{Client, NoTls};
 
-use crate::Target;
+use crate::{PATIENCE, Target};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -45,13 +45,18 @@ fn running(tenant: &str) -> String {
     format!("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = '{}'", sleep(tenant))
 }
 
+async fn in_time(client: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let stuck = || format!("not done within {} s", PATIENCE.as_secs());
+    tokio::time::timeout(PATIENCE, client).await.map_err(|_| stuck())?
+}
+
 fn ended(lines: Lines, result: Result<(), Failure>) -> (Vec<String>, Result<(), String>) {
     (lines.0, result.map_err(|error| error.to_string()))
 }
 
 pub(super) async fn tokio_postgres(target: &Target) -> (Vec<String>, Result<(), String>) {
     let mut lines = Lines(vec![version_of("tokio-postgres")]);
-    let result = with_tokio_postgres(target, &mut lines).await;
+    let result = in_time(with_tokio_postgres(target, &mut lines)).await;
     ended(lines, result)
 }
 
@@ -146,7 +151,7 @@ async fn with_tokio_postgres(target: &Target, lines: &mut Lines) -> Result<(), F
 
 pub(super) async fn sqlx(target: &Target) -> (Vec<String>, Result<(), String>) {
     let mut lines = Lines(vec![version_of("sqlx")]);
-    let result = with_sqlx(target, &mut lines).await;
+    let result = in_time(with_sqlx(target, &mut lines)).await;
     ended(lines, result)
 }
 
