@@ -149,9 +149,11 @@ fn canceller(entry: Option<&CancelEntry>, timeout: Duration, shared: &Arc<Shared
     let (request, shared) = (entry.map(CancelEntry::request), Arc::clone(shared));
     move || {
         let Some(request) = request.clone() else { return };
-        let cancels = Arc::clone(&shared.cancels);
+        let (cancels, stop) = (Arc::clone(&shared.cancels), shared.abort.clone());
         shared.tasks.spawn(async move {
-            if tokio::time::timeout(timeout, cancels.forward(request)).await.is_err() {
+            let forwarded = tokio::time::timeout(timeout, cancels.forward(request));
+            // A proxy that stops does not wait for it.
+            if let Some(Err(_)) = stop.run_until_cancelled(forwarded).await {
                 warn!("cancel request for tenant_query_timeout: no answer from the upstream server");
             }
         });
