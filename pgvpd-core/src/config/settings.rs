@@ -70,7 +70,8 @@ pub struct Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(option) = &self.option {
-            write!(f, "{option}: ")?;
+            // A misspelt key is whatever stands in the file, and goes to a terminal.
+            write!(f, "{}: ", option.escape_debug())?;
         }
         f.write_str(&self.message)?;
         match &self.origin {
@@ -345,6 +346,13 @@ mod tests {
         assert!(error.to_string().contains("did you mean tenant_deny?"), "{error}");
         let error = Settings::new().set("admin_port", 1).expect_err("not there yet");
         assert!(error.to_string().contains("does not have this option yet"), "{error}");
+    }
+
+    #[test]
+    fn a_key_that_could_write_to_the_terminal_is_shown_escaped() {
+        let error = Settings::new().set("\u{1b}[2Jport\r", 1).expect_err("no option");
+        assert!(!error.to_string().contains(['\u{1b}', '\r']), "{error:?}");
+        assert!(error.to_string().contains(r"\u{1b}[2Jport\r: "), "{error}");
     }
 
     #[test]
