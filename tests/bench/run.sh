@@ -11,24 +11,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-have() { command -v "$1" >/dev/null 2>&1; }
-
-# Installs Debian packages, or says what to install.
-install_packages() {
-    local sudo=()
-    [ "$(id -u)" = 0 ] || sudo=(sudo)
-    if ! have apt-get || { [ "$(id -u)" != 0 ] && ! have sudo; }; then
-        echo "tests/bench/run.sh: install these with your package manager, then run it again: $*" >&2
-        exit 1
-    fi
-    echo "installing: $*"
-    mkdir -p target/bench
-    if ! { "${sudo[@]}" apt-get update -q &&
-        "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"; } >target/bench/apt.log 2>&1; then
-        tail -n 5 target/bench/apt.log >&2
-        exit 1
-    fi
-}
+# shellcheck source=tests/install.sh
+. tests/install.sh
 
 # The newest directory that has both the server and pgbench.
 find_postgres() {
@@ -77,7 +61,7 @@ if [ -n "$servers" ]; then
     have pgbouncer || missing+=(pgbouncer)
 fi
 [ -n "$(find_python)" ] || missing+=(python3 ${page:+python3-matplotlib})
-[ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
+[ ${#missing[@]} = 0 ] || install_packages target/bench/apt.log "${missing[@]}"
 
 if [ -n "$servers" ]; then
     echo "building"

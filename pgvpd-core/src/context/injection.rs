@@ -131,17 +131,11 @@ impl Injection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tenant::{IdentityRules, TenantFormat, VariableName};
+    use crate::tenant::IdentityRules;
     use crate::wire::TaggedFrames;
 
     fn injection(user: &str, variables: &[&str]) -> Injection {
-        let rules = IdentityRules {
-            separator: ".".into(),
-            value_separator: ":".into(),
-            variables: variables.iter().map(|name| VariableName::new(name).expect("valid")).collect(),
-            format: TenantFormat::Text,
-            login_roles: None,
-        };
+        let rules = IdentityRules::for_tests(variables);
         let identity = rules.identify(user).expect("valid");
         Injection::new(&identity, identity.role(), true)
     }
@@ -183,13 +177,7 @@ mod tests {
 
     #[test]
     fn only_the_login_role_goes_as_a_startup_parameter() {
-        let rules = IdentityRules {
-            separator: ".".into(),
-            value_separator: ":".into(),
-            variables: [VariableName::current_tenant_id()].into(),
-            format: TenantFormat::Text,
-            login_roles: None,
-        };
+        let rules = IdentityRules::for_tests(&["app.current_tenant_id"]);
         let identity = rules.identify("app.acme").expect("valid");
         let names = |role: &str, in_startup| {
             let parameters = Injection::new(&identity, role, in_startup).startup_parameters();

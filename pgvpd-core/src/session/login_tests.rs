@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::tenant::{IdentityRules, TenantFormat, VariableName};
+use crate::tenant::IdentityRules;
 use crate::wire::{TaggedFrames, WireError};
 
 const LOCAL: Legs = Legs { client_is_local: true, upstream_is_local: true, allow_trust: false, allow_cleartext: false };
@@ -18,13 +18,7 @@ fn tenant_in_startup(user: &str) -> Who {
 }
 
 fn tenant_with(user: &str, context_in_startup: bool) -> Who {
-    let rules = IdentityRules {
-        separator: ".".into(),
-        value_separator: ":".into(),
-        variables: [VariableName::current_tenant_id()].into(),
-        format: TenantFormat::Text,
-        login_roles: None,
-    };
+    let rules = IdentityRules::for_tests(&["app.current_tenant_id"]);
     let identity = rules.identify(user).expect("valid");
     let injection = Injection::new(&identity, identity.role(), context_in_startup);
     Who::Tenant { identity, injection }

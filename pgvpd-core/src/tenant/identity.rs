@@ -209,12 +209,10 @@ impl Identity {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn rules(variables: &[&str]) -> IdentityRules {
-        IdentityRules {
+impl IdentityRules {
+    /// The defaults, with these variables.
+    pub(crate) fn for_tests(variables: &[&str]) -> Self {
+        Self {
             separator: ".".into(),
             value_separator: ":".into(),
             variables: variables.iter().map(|name| VariableName::new(name).expect("valid")).collect(),
@@ -222,9 +220,15 @@ mod tests {
             login_roles: None,
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
 
     fn one() -> IdentityRules {
-        rules(&["app.current_tenant_id"])
+        IdentityRules::for_tests(&["app.current_tenant_id"])
     }
 
     #[test]
@@ -235,7 +239,7 @@ mod tests {
 
     #[test]
     fn several_variables_take_exactly_as_many_values_and_later_ones_may_be_empty() {
-        let rules = rules(&["app.list", "app.user"]);
+        let rules = IdentityRules::for_tests(&["app.list", "app.user"]);
         let identity = rules.identify("r.l1:").expect("valid");
         let context: Vec<_> = identity.context().map(|(name, value)| (name.as_str(), value)).collect();
         assert_eq!(context, [("app.list", "l1"), ("app.user", "")]);

@@ -96,19 +96,11 @@ fn upstream_version(client: &StartupMessage) -> ProtocolVersion {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::tenant::{IdentityRules, TenantFormat};
+    use crate::tenant::IdentityRules;
 
     fn identity() -> Identity {
-        let rules = IdentityRules {
-            separator: ".".into(),
-            value_separator: ":".into(),
-            variables: Arc::new([VariableName::current_tenant_id()]),
-            format: TenantFormat::Text,
-            login_roles: None,
-        };
+        let rules = IdentityRules::for_tests(&["app.current_tenant_id"]);
         rules.identify("app_user.acme").expect("valid")
     }
 
