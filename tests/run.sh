@@ -195,6 +195,8 @@ suite unit tests --lib --bins
 suite doc tests --doc
 suite corpus tests --test corpus
 suite launcher tests --test testing_postgres
+suite testing tests --test testing_isolation --test lifecycle
+suite 'example sqlx' tests --test shop
 suite cli tests --test cli
 # e2e NAME BINDIR RELAY
 e2e() { suite "$1" env PGVPD_PG_BINDIR="$2" PGVPD_TEST_RELAY="$3" cargo test --workspace --all-features --test e2e; }

@@ -4,18 +4,25 @@
 //! as `app_user` in which `app.current_tenant_id` is `acme`; row-level security does the rest. Every error on the way
 //! to a ready session ends the connection: no context, no data.
 //!
-//! ```no_run
+//! ```
 //! # async fn example() -> Result<(), pgvpd_core::StartError> {
 //! use pgvpd_core::Proxy;
 //!
-//! let proxy = Proxy::builder().upstream_host("db.internal").port(6432).start().await?;
+//! let proxy = Proxy::builder().upstream_host("127.0.0.1").upstream_port(5432).port(0).start().await?;
+//! println!("log in at {}", proxy.url("acme", "mydb"));
+//! # proxy.shutdown(std::time::Duration::ZERO).await;
 //! proxy.closed().await;
 //! # Ok(())
 //! # }
+//! # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
 //! ```
 //!
 //! The library has no global state: it installs no logger and no signal handler, never ends the process, and reads a
 //! file or an environment variable only when asked. Many proxies can run in one process. It logs through [`tracing`].
+
+#[cfg(all(doctest, feature = "testing"))]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 mod auth;
 mod builder;

@@ -28,7 +28,7 @@ pub struct Proxy;
 impl Proxy {
     /// Starts to describe a proxy.
     ///
-    /// ```no_run
+    /// ```
     /// # async fn example() -> Result<(), pgvpd_core::StartError> {
     /// use pgvpd_core::Proxy;
     ///
@@ -37,6 +37,7 @@ impl Proxy {
     /// proxy.shutdown(std::time::Duration::from_secs(5)).await;
     /// # Ok(())
     /// # }
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
     /// ```
     pub fn builder() -> ProxyBuilder {
         ProxyBuilder::default()
@@ -138,17 +139,26 @@ impl ProxyHandle {
     /// `login_roles`, or `app_user`. Where there are several context variables, `tenant` holds all values, separated.
     /// The password is the application's to add.
     pub fn url(&self, tenant: &str, database: &str) -> String {
-        let config = self.shared.config.load();
-        let rules = &config.identity;
-        let role = rules.login_roles.iter().flatten().next().map_or("app_user", String::as_str);
-        let host = match self.address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
-        };
-        let encode = |text: &str| utf8_percent_encode(text, URL_ENCODED).to_string();
-        let user = encode(&format!("{role}{}{tenant}", rules.separator));
-        format!("postgresql://{user}@{}/{}", SocketAddr::new(host, self.address.port()), encode(database))
+        self.urls().url(tenant, database, None)
+    }
+
+    /// As [`url`](Self::url), with the role's password.
+    ///
+    /// ```
+    /// # async fn example() -> Result<(), pgvpd_core::StartError> {
+    /// let proxy = pgvpd_core::Proxy::builder().port(0).start().await?;
+    /// let url = proxy.url_with_password("acme", "mydb", "p@ss");
+    /// assert!(url.starts_with("postgresql://app_user.acme:p%40ss@127.0.0.1:"));
+    /// # Ok(())
+    /// # }
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    pub fn url_with_password(&self, tenant: &str, database: &str, password: &str) -> String {
+        self.urls().url(tenant, database, Some(password))
+    }
+
+    pub(crate) fn urls(&self) -> Urls {
+        Urls { shared: Arc::clone(&self.shared), address: self.address }
     }
 
     /// What the proxy has done and does.
@@ -193,6 +203,30 @@ impl ProxyHandle {
     /// Resolves when the proxy has stopped and every session is closed.
     pub async fn closed(&self) {
         self.shared.tasks.wait().await;
+    }
+}
+
+/// Makes URLs of a proxy, by the configuration that is in force.
+#[derive(Debug)]
+pub(crate) struct Urls {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+}
+
+impl Urls {
+    pub(crate) fn url(&self, tenant: &str, database: &str, password: Option<&str>) -> String {
+        let config = self.shared.config.load();
+        let rules = &config.identity;
+        let role = rules.login_roles.iter().flatten().next().map_or("app_user", String::as_str);
+        let host = match self.address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        let encode = |text: &str| utf8_percent_encode(text, URL_ENCODED).to_string();
+        let user = encode(&format!("{role}{}{tenant}", rules.separator));
+        let password = password.map(|password| format!(":{}", encode(password))).unwrap_or_default();
+        format!("postgresql://{user}{password}@{}/{}", SocketAddr::new(host, self.address.port()), encode(database))
     }
 }
 

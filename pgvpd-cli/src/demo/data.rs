@@ -1,7 +1,6 @@
 //! The demonstration's data: a small shop that three companies share.
 
 use anyhow::Result;
-use pgvpd_core::sql::SETUP;
 use pgvpd_core::testing::Postgres;
 
 use super::DATABASE;
@@ -30,15 +29,9 @@ SELECT pgvpd_protect('orders');
 GRANT SELECT, INSERT, UPDATE, DELETE ON orders TO app_user;
 ";
 
-/// Creates the database, applies `sql/setup.sql`, loads the data. Gives `app_user`'s password, made for this run.
-pub(super) async fn load(postgres: &Postgres) -> Result<String> {
-    postgres.create_database(DATABASE).await?;
-    postgres.execute(DATABASE, SETUP).await?;
+/// Creates the database, with pgvpd's SQL and the data.
+pub(super) async fn load(postgres: &Postgres) -> Result<()> {
+    postgres.create_app_database(DATABASE).await?;
     postgres.execute(DATABASE, SCHEMA).await?;
-    // The server's own random source: this process needs none.
-    let client = postgres.connect(DATABASE).await?;
-    let password: String =
-        client.query_one("SELECT substr(replace(gen_random_uuid()::text, '-', ''), 1, 12)", &[]).await?.get(0);
-    postgres.execute(DATABASE, &format!("ALTER ROLE app_user PASSWORD '{password}'")).await?;
-    Ok(password)
+    Ok(())
 }

@@ -69,7 +69,6 @@ async fn demonstrate(options: &DemoOptions) -> Result<ExitCode> {
 struct Stage {
     postgres: Postgres,
     proxy: ProxyHandle,
-    password: String,
 }
 
 impl Stage {
@@ -77,17 +76,17 @@ impl Stage {
         heading("pgvpd demo: one table, three tenants, one PostgreSQL role");
         note("Starting a private PostgreSQL ...");
         let postgres = start_postgres(options).await?;
-        let password = data::load(&postgres).await?;
+        data::load(&postgres).await?;
         let proxy = start_proxy(options, &postgres).await?;
         let (_, version) = postgres.version();
         note(&format!("  PostgreSQL {version} on 127.0.0.1:{}", postgres.port()));
         note(&format!("  pgvpd {} on {}", env!("CARGO_PKG_VERSION"), proxy.local_addr()));
-        Ok(Self { postgres, proxy, password })
+        Ok(Self { postgres, proxy })
     }
 
     /// Shows and checks. True if the isolation held.
     async fn show(&self) -> Result<bool> {
-        checks::Checks::new(self.proxy.local_addr(), &self.password).run().await
+        checks::Checks::new(self.proxy.local_addr(), self.postgres.app_password()).run().await
     }
 
     /// Prints what a person can try.
@@ -107,8 +106,7 @@ impl Stage {
     }
 
     fn url(&self, tenant: &str) -> String {
-        let url = self.proxy.url(tenant, DATABASE);
-        url.replacen('@', &format!(":{}@", self.password), 1)
+        self.proxy.url_with_password(tenant, DATABASE, self.postgres.app_password())
     }
 
     async fn clear(self, code: ExitCode) -> Result<ExitCode> {

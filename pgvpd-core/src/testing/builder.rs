@@ -2,8 +2,7 @@
 
 use std::{
     ffi::OsString,
-    fs,
-    io::{self, Read},
+    fs, io,
     net::{Ipv4Addr, TcpListener},
     path::PathBuf,
 };
@@ -16,6 +15,7 @@ use super::{
     fetch::{self, blocking},
     postgres::{Postgres, START_LIMIT, SUPERUSER, file_of},
     private_dir::remove_if_there,
+    random::random_hex,
     supervise::Cluster,
     tail,
 };
@@ -89,7 +89,8 @@ impl PostgresBuilder {
         let mut postgres = Postgres {
             dir: cluster.dir.path.clone(),
             data_dir: cluster.dir.path.join("data"),
-            password: random_password()?,
+            password: random_hex()?,
+            app_password: random_hex()?,
             port: 0,
             installation,
             settings: self.settings,
@@ -150,14 +151,6 @@ impl Postgres {
         let fixed = [("port", port.as_str()), ("unix_socket_directories", &dir)];
         file_of(defaults.chain(asked).chain(fixed).map(|(name, value)| format!("{name} = {}", quoted(value))))
     }
-}
-
-/// 128 bits from the system, in hexadecimal digits.
-fn random_password() -> Result<String, PostgresError> {
-    let mut bytes = [0; 16];
-    let read = fs::File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes));
-    read.map_err(PostgresError::io("reading /dev/urandom"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn free_port() -> io::Result<u16> {

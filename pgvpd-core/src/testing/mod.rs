@@ -1,26 +1,34 @@
-//! A private, throw-away PostgreSQL for tests and for `pgvpd demo` (feature `testing`).
+//! A private, throw-away PostgreSQL, a proxy before it, and a check that tables are isolated (feature `testing`).
 //!
-//! ```no_run
-//! # async fn example() -> Result<(), pgvpd_core::testing::PostgresError> {
-//! use pgvpd_core::testing::Postgres;
+//! [`TestProxy`] is the whole: server, database, proxy. [`Postgres`] is the server alone, as `pgvpd demo` has it, and
+//! [`IsolationCheck`] the check alone.
 //!
-//! let postgres = Postgres::builder().start().await?;
-//! postgres.create_database("app").await?;
-//! postgres.execute("app", "CREATE TABLE t (id int); INSERT INTO t VALUES (1)").await?;
-//! let client = postgres.connect("app").await?;
-//! # let _ = client;
-//! postgres.stop().await?;
+//! ```
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use pgvpd_core::testing::TestProxy;
+//!
+//! let proxy = TestProxy::start().await?;
+//! let client = proxy.connect("acme").await?;
+//! let row = client.query_one("SELECT current_tenant_id()", &[]).await?;
+//! assert_eq!(row.get::<_, &str>(0), "acme");
+//! proxy.stop().await?;
 //! # Ok(())
 //! # }
+//! # tokio::runtime::Runtime::new()?.block_on(example())?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod account;
+mod app_database;
 mod builder;
 mod discover;
 mod fetch;
+mod isolation;
 mod postgres;
 mod private_dir;
 mod processes;
+mod proxy;
+mod random;
 mod supervise;
 
 use std::{
@@ -36,7 +44,10 @@ pub use self::{
     builder::PostgresBuilder,
     discover::{Installation, discover},
     fetch::Fetch,
+    isolation::{Attempt, IsolationCheck, IsolationError, IsolationReport, Outcome},
     postgres::Postgres,
+    proxy::{TestProxy, TestProxyBuilder, TestProxyError},
+    random::fresh_tenant,
 };
 
 /// Why a private PostgreSQL could not be found, started or used. Every message says what to change.

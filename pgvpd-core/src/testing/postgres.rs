@@ -28,7 +28,7 @@ use super::{
 ///
 /// It can be used from any tokio runtime, also after the one that started it is gone.
 ///
-/// ```no_run
+/// ```
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// use pgvpd_core::testing::Postgres;
 ///
@@ -38,11 +38,14 @@ use super::{
 /// assert_eq!(one, 1);
 /// # Ok(())
 /// # }
+/// # tokio::runtime::Runtime::new()?.block_on(example())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Postgres {
     pub(super) dir: PathBuf,
     pub(super) data_dir: PathBuf,
     pub(super) password: String,
+    pub(super) app_password: String,
     pub(super) port: u16,
     pub(super) installation: Installation,
     pub(super) settings: Vec<(String, String)>,
@@ -115,8 +118,13 @@ impl Postgres {
     /// # }
     /// ```
     pub fn url(&self, dbname: &str) -> String {
+        self.url_as(SUPERUSER, &self.password, dbname)
+    }
+
+    /// The role and the password have nothing that a URL would not hold.
+    pub(super) fn url_as(&self, role: &str, password: &str, dbname: &str) -> String {
         let dbname = utf8_percent_encode(dbname, IN_URL);
-        format!("postgresql://{SUPERUSER}:{}@{}:{}/{dbname}", self.password, self.host(), self.port)
+        format!("postgresql://{role}:{password}@{}:{}/{dbname}", self.host(), self.port)
     }
 
     /// A superuser connection, driven by a task of the current runtime until the client is dropped.
