@@ -1,9 +1,9 @@
 //! The `pgvpd` program; all of it is in the library part, so that other packages can carry it.
 
-/// Less fragmentation than the system's allocator. Without transparent huge pages (`no_thp`): one session more would cost 2 MiB at a
-/// time, and an idle proxy 8 MiB more.
+/// Gives memory back when sessions have ended, also where one thread frees what another allocated and neither allocates any
+/// more; the system's allocator and mimalloc keep it. `.cargo/config.toml` says how soon.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> std::process::ExitCode {
     pgvpd_cli::main(std::env::args_os())
