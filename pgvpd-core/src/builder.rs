@@ -5,6 +5,23 @@ use crate::config::{Config, Settings};
 use crate::proxy::{ProxyHandle, StartError, start};
 
 /// Describes a proxy; made by [`Proxy::builder`](crate::Proxy::builder). Later calls win over earlier ones.
+///
+/// ```
+/// # async fn example() -> Result<(), pgvpd_core::StartError> {
+/// use pgvpd_core::{Config, Proxy, Settings, StartError};
+///
+/// // As from a file, the environment or anywhere else.
+/// let config = Config::from_settings(Settings::from_env())?;
+/// let builder = Proxy::builder().config(config).listen_host("127.0.0.1").port(0).set("tenant_deny", "mallory");
+/// let proxy = builder.start().await?;
+/// assert_ne!(proxy.local_addr().port(), 0);
+///
+/// let refused = Proxy::builder().port(0).set("tenant_dney", "mallory").start().await;
+/// assert!(matches!(refused, Err(StartError::Config(error)) if error.to_string().contains("did you mean tenant_deny?")));
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+/// ```
 #[derive(Debug, Default)]
 pub struct ProxyBuilder {
     settings: Settings,

@@ -57,6 +57,29 @@ pub enum StartError {
 }
 
 /// A running proxy. Dropping the handle stops it at once; [`ProxyHandle::shutdown`] lets sessions finish.
+///
+/// ```
+/// # async fn example() -> Result<(), pgvpd_core::StartError> {
+/// use std::time::Duration;
+/// use pgvpd_core::{Config, Proxy, Settings};
+///
+/// let proxy = Proxy::builder().port(0).start().await?;
+/// let mut settings = Settings::new();
+/// settings.set("port", 6432)?;
+/// settings.set("login_roles", "web")?;
+/// // New sessions have the new settings; the port stays as it is.
+/// let reloaded = proxy.reload(Config::from_settings(settings)?);
+/// assert_eq!(reloaded.needs_restart, ["port"]);
+/// assert!(proxy.url("acme", "mydb").starts_with("postgresql://web.acme@127.0.0.1:"));
+/// assert_eq!(proxy.stats().sessions_active, 0);
+///
+/// let closed_by_force = proxy.shutdown(Duration::from_secs(30)).await;
+/// assert_eq!(closed_by_force, 0);
+/// proxy.closed().await;
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+/// ```
 #[derive(Debug)]
 pub struct ProxyHandle {
     shared: Arc<Shared>,

@@ -13,6 +13,19 @@ use super::options::{NOT_YET, OPTIONS, OptionSpec};
 ///
 /// Deserializes from a map whose keys are option names and whose values are texts, numbers, booleans or lists;
 /// an unknown key is an error.
+///
+/// ```
+/// use pgvpd_core::{Config, Settings};
+///
+/// let mut settings = Settings::new();
+/// settings.set("port", "64x32")?;
+/// settings.set("allow_trust", "maybe")?;
+/// assert_eq!(settings.value("port"), Some("64x32"));
+/// // Nothing is checked before, and then everything at once.
+/// let error = Config::from_settings(settings).unwrap_err();
+/// assert_eq!(error.problems.len(), 2);
+/// # Ok::<(), pgvpd_core::ConfigError>(())
+/// ```
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Settings {
     values: BTreeMap<&'static str, Value>,

@@ -26,6 +26,13 @@ impl FileLimit {
 /// Raises the soft limit of open files as far as the hard limit permits and the configuration needs.
 ///
 /// The limit belongs to the whole process, so the library does not do this by itself; a program calls it at start.
+///
+/// ```
+/// let limit = pgvpd_core::raise_file_limit(&pgvpd_core::Config::default());
+/// if !limit.suffices() {
+///     eprintln!("{:?} files, and {} are needed", limit.limit, limit.needed);
+/// }
+/// ```
 pub fn raise_file_limit(config: &Config) -> FileLimit {
     let clients = u64::try_from(config.max_client_connections).unwrap_or(u64::MAX);
     // A session holds two sockets.

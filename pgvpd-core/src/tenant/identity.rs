@@ -88,6 +88,19 @@ impl TenantFormat {
 }
 
 /// How a user name becomes an [`Identity`].
+///
+/// ```
+/// use pgvpd_core::{Config, Settings};
+///
+/// let mut settings = Settings::new();
+/// settings.set("context_variables", "app.list_id,app.user_id")?;
+/// let rules = Config::from_settings(settings)?.identity;
+/// let identity = rules.identify("app_user.list1:user7").unwrap();
+/// assert_eq!((identity.role(), identity.tenant()), ("app_user", "list1"));
+/// assert!(rules.identify("app_user").is_err(), "no tenant");
+/// assert!(rules.identify("app_user.list1").is_err(), "one value of two");
+/// # Ok::<(), pgvpd_core::ConfigError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentityRules {
     /// Ends the role; the first occurrence counts.

@@ -22,19 +22,23 @@ use super::{
 
 /// What a [`Postgres`] shall be like. Made by [`Postgres::builder`].
 ///
-/// ```no_run
-/// # async fn example() -> Result<(), pgvpd_core::testing::PostgresError> {
-/// use pgvpd_core::testing::{Fetch, Postgres};
+/// ```
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use pgvpd_core::testing::{Fetch, Postgres, discover};
 ///
+/// let newest = discover().into_iter().max_by_key(|found| found.major).ok_or("no PostgreSQL is installed")?;
 /// let postgres = Postgres::builder()
-///     .bin_dir("/usr/lib/postgresql/15/bin")
+///     .bin_dir(newest.bin_dir)
 ///     .fetch(Fetch::Never)
 ///     .setting("log_statement", "all")
-///     .hba(["host all all 127.0.0.1/32 md5"])
+///     .hba(["host all all 127.0.0.1/32 scram-sha-256"])
 ///     .start()
 ///     .await?;
+/// assert_eq!(postgres.version().0, newest.major);
 /// # Ok(())
 /// # }
+/// # tokio::runtime::Runtime::new()?.block_on(example())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct PostgresBuilder {

@@ -29,7 +29,7 @@ pub struct Installation {
 /// library links that a package of npm lacks where install scripts are off are made first. As root, the programs run
 /// as the user that servers run as (`postgres`, else `nobody`), so what that user cannot reach is left out too.
 ///
-/// ```no_run
+/// ```
 /// for found in pgvpd_core::testing::discover() {
 ///     println!("{} in {}", found.major, found.bin_dir.display());
 /// }

@@ -112,11 +112,7 @@ impl Postgres {
 
     /// A URL to a database as superuser, with the password.
     ///
-    /// ```no_run
-    /// # fn example(postgres: pgvpd_core::testing::Postgres) {
-    /// assert!(postgres.url("app").starts_with("postgresql://postgres:"));
-    /// # }
-    /// ```
+    /// For the application's role there is [`app_url`](Postgres::app_url).
     pub fn url(&self, dbname: &str) -> String {
         self.url_as(SUPERUSER, &self.password, dbname)
     }
@@ -214,12 +210,20 @@ impl Postgres {
     /// Ends the server in good order (a fast shutdown), and waits for it. The data stays until this value is dropped,
     /// which then removes it within milliseconds.
     ///
-    /// ```no_run
-    /// # async fn example(postgres: pgvpd_core::testing::Postgres) -> Result<(), pgvpd_core::testing::PostgresError> {
+    /// ```
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use pgvpd_core::testing::Postgres;
+    ///
+    /// let postgres = Postgres::builder().start().await?;
+    /// postgres.execute("postgres", "CREATE TABLE kept (id int)").await?;
     /// postgres.stop().await?;
+    /// assert!(postgres.connect("postgres").await.is_err());
     /// postgres.restart().await?;
+    /// postgres.execute("postgres", "TABLE kept").await?;
     /// # Ok(())
     /// # }
+    /// # tokio::runtime::Runtime::new()?.block_on(example())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors

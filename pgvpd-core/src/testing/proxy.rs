@@ -47,6 +47,27 @@ pub struct TestProxy {
 }
 
 /// What a [`TestProxy`] shall be like. Made by [`TestProxy::builder`].
+///
+/// ```
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use pgvpd_core::testing::{Postgres, TestProxy};
+///
+/// let proxy = TestProxy::builder()
+///     .postgres(Postgres::builder().setting("log_statement", "all"))
+///     .database("shop")
+///     .set("context_variables", "app.list_id,app.user_id")
+///     .set("tenant_deny", "mallory")
+///     .start()
+///     .await?;
+/// let client = proxy.connect("list1:user7").await?;
+/// let row = client.query_one("SELECT pgvpd_context('app.user_id')", &[]).await?;
+/// assert_eq!(row.get::<_, &str>(0), "user7");
+/// assert!(proxy.connect("mallory:user7").await.is_err());
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Runtime::new()?.block_on(example())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct TestProxyBuilder {
     postgres: PostgresBuilder,

@@ -25,6 +25,15 @@ pub fn normalize_setting_name(name: &str) -> String {
 
 /// The settings that an `options` value makes, in order.
 ///
+/// ```
+/// use pgvpd_core::wire::split_options;
+///
+/// let settings = split_options(r"-c search_path=my\ schema --work-mem=5MB").unwrap();
+/// let pairs: Vec<_> = settings.iter().map(|setting| (&*setting.name, &*setting.value)).collect();
+/// assert_eq!(pairs, [("search_path", "my schema"), ("work_mem", "5MB")]);
+/// assert!(split_options("-ec app.current_tenant_id=globex").is_err(), "bundled flags");
+/// ```
+///
 /// # Errors
 /// [`OptionsError`] names the first switch that is not accepted.
 pub fn split_options(options: &str) -> Result<Vec<Setting>, OptionsError> {

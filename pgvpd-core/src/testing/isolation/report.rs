@@ -3,6 +3,24 @@
 use std::fmt;
 
 /// What was tried on a table, and what came of it.
+///
+/// ```
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use pgvpd_core::testing::TestProxy;
+///
+/// // Somebody granted everything, and with it TRUNCATE.
+/// let schema = "CREATE TABLE orders (tenant_id text); SELECT pgvpd_protect('orders'); GRANT ALL ON orders TO app_user";
+/// let proxy = TestProxy::builder().schema(schema).start().await?;
+/// let report = proxy.isolation_of("orders").run().await?;
+/// assert!(!report.holds());
+/// let leak = report.leaks().next().ok_or("no leak")?;
+/// assert_eq!(leak.what, "role app_user has the right TRUNCATE");
+/// println!("{report}");
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Runtime::new()?.block_on(example())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IsolationReport {
