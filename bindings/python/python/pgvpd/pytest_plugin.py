@@ -6,8 +6,8 @@ Nothing is started unless a test asks for it. With pytest-xdist each worker has 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Protocol
-from urllib.parse import unquote, urlsplit
+from typing import NoReturn, Optional, Protocol
+from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 
@@ -83,8 +83,9 @@ def _one(config: pytest.Config, name: str) -> Optional[str]:
     return value
 
 
-def _fail(message: object) -> None:
-    pytest.fail(f"pgvpd: {message}", pytrace=False)
+def _fail(message: object) -> NoReturn:
+    # One line for the user, without where it came from.
+    raise pytest.fail.Exception(f"pgvpd: {message}", pytrace=False) from None
 
 
 def _schema(config: pytest.Config) -> list[Path]:
@@ -103,19 +104,16 @@ def _options(config: pytest.Config) -> dict[str, str]:
 
 
 def _existing_server(config: pytest.Config, url: str) -> _Server:
-    parts = urlsplit(url)
-    database = unquote(parts.path.removeprefix("/"))
-    if parts.scheme not in ("postgresql", "postgres") or not (parts.hostname and parts.username and database):
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 5432
+        host, role, database = parts.hostname or "", unquote(parts.username or ""), unquote(parts.path[1:])
+    except ValueError:
+        host = ""
+    if not host or not role or not database or parts.scheme not in ("postgresql", "postgres"):
         _fail("pgvpd_upstream_url is not of the form postgresql://role:password@host:port/database")
-    return _Server(
-        host=parts.hostname or "",
-        port=parts.port or 5432,
-        database=database,
-        app_url=url,
-        role=unquote(parts.username or ""),
-        password=None if parts.password is None else unquote(parts.password),
-        admin_url=_one(config, "pgvpd_upstream_admin_url"),
-    )
+    password = None if parts.password is None else unquote(parts.password)
+    return _Server(host, port, database, url, role, password, _one(config, "pgvpd_upstream_admin_url"))
 
 
 @pytest.fixture(scope="session")
@@ -156,15 +154,18 @@ def _pgvpd_server(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -
         _fail(error)
     for path in _schema(pytestconfig):
         _run_schema(postgres, database, path)
-    return _Server(
-        host=postgres.host,
-        port=postgres.port,
-        database=database,
-        app_url=postgres.app_url(database),
-        role=postgres.app_user,
-        password=postgres.app_password,
-        admin_url=postgres.url(database),
-    )
+    # Those that the schema has made, if others than app_user are to log in.
+    password = postgres.app_password
+    named = [role.strip() for role in _options(pytestconfig).get("login_roles", postgres.app_user).split(",")]
+    for role in named:
+        identifier = role.replace('"', '""')
+        try:
+            postgres.execute(database, f"ALTER ROLE \"{identifier}\" LOGIN PASSWORD '{password}'")
+        except Error as error:
+            _fail(f"login_roles: {error}")
+    app_url = f"postgresql://{quote(named[0], safe='')}:{password}@{postgres.host}:{postgres.port}/{quote(database, safe='')}"
+    admin_url = postgres.url(database)
+    return _Server(postgres.host, postgres.port, database, app_url, named[0], password, admin_url)
 
 
 @pytest.fixture(scope="session")
@@ -178,7 +179,7 @@ def pgvpd_admin_url(_pgvpd_server: _Server) -> str:
     """A URL of the database as superuser, past the proxy and every policy: for migrations and test data."""
     if _pgvpd_server.admin_url is None:
         _fail("pgvpd_admin_url needs the option pgvpd_upstream_admin_url where pgvpd_upstream_url is set")
-    return str(_pgvpd_server.admin_url)
+    return _pgvpd_server.admin_url
 
 
 @pytest.fixture(scope="session")
