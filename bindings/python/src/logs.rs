@@ -8,9 +8,11 @@ use pyo3_log::{Caching, Logger, ResetHandle};
 
 use crate::process::Process;
 
+/// False when the interpreter goes away: a thread that asks it for the GIL then fails or never comes back.
+static OPEN: RwLock<bool> = RwLock::new(true);
+
 /// The process's bridge to `logging`.
 pub(crate) struct Logs {
-    bridge: &'static Bridge,
     levels: ResetHandle,
 }
 
@@ -22,12 +24,11 @@ impl Logs {
             .filter(LevelFilter::Off)
             .filter_target("pgvpd".into(), LevelFilter::Debug);
         let levels = logger.reset_handle();
-        let bridge: &'static Bridge = Box::leak(Box::new(Bridge { logger, open: RwLock::new(true) }));
         // Fails only where the command has run in this process, whose own log then stays.
-        if log::set_logger(bridge).is_ok() {
+        if log::set_boxed_logger(Box::new(Bridge { logger })).is_ok() {
             log::set_max_level(LevelFilter::Debug);
         }
-        Ok(Self { bridge, levels })
+        Ok(Self { levels })
     }
 
     /// Levels are kept, so that a thread of the proxy need not wait for the GIL to learn that nobody wants its record.
@@ -38,8 +39,6 @@ impl Logs {
 
 struct Bridge {
     logger: Logger,
-    /// False when the interpreter goes away: a thread that asks it for the GIL then never comes back.
-    open: RwLock<bool>,
 }
 
 impl Log for Bridge {
@@ -50,7 +49,7 @@ impl Log for Bridge {
 
     fn log(&self, record: &Record<'_>) {
         // Never waits: the one who closes may wait for a record that waits for the GIL, which we may hold.
-        let Ok(open) = self.open.try_read() else { return };
+        let Ok(open) = OPEN.try_read() else { return };
         if *open {
             let target = python_name(record.target());
             let (level, text) = (record.level(), *record.args());
@@ -78,10 +77,13 @@ pub(crate) fn refresh_log_levels() {
 /// Ends the log for good, and waits for a record that is being written.
 #[pyfunction]
 pub(crate) fn close_log(py: Python<'_>) {
-    let Some(process) = Process::started() else { return };
+    // Where a thread of the parent's may have been writing one for good.
+    if Process::is_fork() {
+        return;
+    }
     // That record may need the GIL.
     py.detach(|| {
-        if let Ok(mut open) = process.logs.bridge.open.write() {
+        if let Ok(mut open) = OPEN.write() {
             *open = false;
         }
     });

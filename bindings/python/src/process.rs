@@ -45,7 +45,12 @@ impl Process {
 
     /// This process's, if it has one.
     pub(crate) fn started() -> Option<&'static Self> {
-        PROCESS.get().filter(|process| process.id == std::process::id())
+        PROCESS.get().filter(|_| !Self::is_fork())
+    }
+
+    /// True in a fork of a process that has one.
+    pub(crate) fn is_fork() -> bool {
+        PROCESS.get().is_some_and(|process| process.id != std::process::id())
     }
 
     /// Waits without the GIL, until done, or interrupted by a signal whose handler raises.
@@ -82,7 +87,7 @@ impl<T> Held<T> {
 impl<T> Drop for Held<T> {
     fn drop(&mut self) {
         // In a fork this is a copy of what the parent runs, with locks of threads that are not here: never dropped.
-        if Process::started().is_none() {
+        if Process::is_fork() {
             mem::forget(Arc::clone(&self.0));
         }
     }

@@ -108,6 +108,7 @@ _running: weakref.WeakSet[Service[Any]] = weakref.WeakSet()
 
 def _stop_all() -> None:
     for service in sorted(_running, key=lambda service: service._stopped_last):
+        # In a fork, where everything is refused, they are the parent's.
         with contextlib.suppress(Error):
             service._stop()
     _pgvpd.close_log()
@@ -116,5 +117,3 @@ def _stop_all() -> None:
 # Before `logging` closes its handlers, which it does in reverse order of import.
 logging.getLogger("pgvpd").addHandler(logging.NullHandler())
 atexit.register(_stop_all)
-# What runs is the parent's.
-os.register_at_fork(after_in_child=_running.clear)
