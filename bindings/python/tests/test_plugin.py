@@ -266,11 +266,15 @@ def test_log_levels_set_by_a_test_hold_for_it(inner: Inner) -> None:
         """
 import logging
 
+@pytest.fixture(scope="session")
+def url(pgvpd_url):
+    return pgvpd_url("acme").replace("app_user.", "app_user")
+
 @pytest.mark.parametrize("level", ["ERROR", "DEBUG", "ERROR"])
-def test_level(caplog, tenant, level):
+def test_level(caplog, url, level):
     caplog.set_level(level, logger="pgvpd")
     with pytest.raises(psycopg.OperationalError):
-        psycopg.connect(tenant.url.replace("app_user.", "app_user"))
+        psycopg.connect(url)
     assert ("pgvpd.session" in caplog.text) == (level == "DEBUG")
 """
     )
