@@ -1,0 +1,1 @@
+"""A small shop for many tenants with Django, behind pgvpd. docs/django.md explains it."""
