@@ -1,0 +1,1 @@
+export { Proxy, PgvpdError, ConfigError } from './index.cjs'

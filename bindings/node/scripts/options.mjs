@@ -1,0 +1,21 @@
+// Prints options.d.cts from the tables of docs/configuration.md, which the project's tests hold against the code.
+// After an option was added: node scripts/options.mjs > options.d.cts
+import { readFileSync } from 'node:fs'
+
+const manual = readFileSync(new URL('../../../docs/configuration.md', import.meta.url), 'utf8')
+const rows = manual.matchAll(/^\| `(?<name>\w+)` \| (?<initial>.+?) \| `PGVPD_\w+` \| (?<meaning>.+) \|$/gm)
+
+console.log(`// Made by scripts/options.mjs from docs/configuration.md; do not edit.
+
+/** A text, a number, or a list; times are seconds. */
+export type OptionValue = string | number | bigint | readonly (string | number | bigint)[]
+
+/** Every option of the proxy. What is undefined is not set. */
+export interface Options {`)
+for (const { groups } of rows) {
+  const { name, initial, meaning } = groups
+  const key = name.replace(/_(\w)/g, (_, letter) => letter.toUpperCase())
+  const type = /^`(true|false)`$/.test(initial) ? "boolean | 'true' | 'false'" : 'OptionValue'
+  console.log(`  /** ${meaning.replaceAll('*/', '*\\/')} Default: ${initial}. */\n  ${key}?: ${type} | undefined`)
+}
+console.log('}')

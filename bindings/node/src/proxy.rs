@@ -1,0 +1,109 @@
+//! A proxy's life.
+
+use std::time::Duration;
+
+use napi::Either;
+use napi_derive::napi;
+use pgvpd_core::{Proxy, ProxyHandle, StartError};
+
+use crate::{Failure, Setting, config, either};
+
+/// A running proxy. To collect it as garbage stops it, so the wrapper keeps it until it has stopped.
+#[napi]
+pub struct NativeProxy {
+    handle: ProxyHandle,
+    shutdown_timeout: Duration,
+}
+
+/// What a proxy has done and does, at one moment.
+#[napi(object)]
+pub struct Stats {
+    /// Connections accepted since the start, cancel requests included.
+    pub connections_total: f64,
+    /// Logins that led to a session since the start.
+    pub sessions_total: f64,
+    /// Logins refused since the start, by the proxy or the server.
+    pub refused_total: f64,
+    /// Clients that are admitted now: relayed, or logging in.
+    pub sessions_active: f64,
+}
+
+/// What a reload could not change in a running proxy.
+#[napi(object)]
+pub struct Reloaded {
+    /// Options whose new value needs a restart, by their names in the configuration file; the old one stays in force.
+    pub needs_restart: Vec<String>,
+}
+
+/// Checks the settings, opens the listeners and starts to serve.
+#[napi]
+pub async fn start_proxy(settings: Vec<Setting>) -> Either<NativeProxy, Failure> {
+    let start = async {
+        let config = config(settings)?;
+        let shutdown_timeout = config.shutdown_timeout;
+        let handle = Proxy::builder().config(config).start().await.map_err(|error| match error {
+            StartError::Config(error) => error.into(),
+            error => Failure::new("ERR_PGVPD_START", error),
+        })?;
+        Ok(NativeProxy { handle, shutdown_timeout })
+    };
+    either(start.await)
+}
+
+#[napi]
+impl NativeProxy {
+    #[napi(getter)]
+    pub fn host(&self) -> String {
+        self.handle.local_addr().ip().to_string()
+    }
+
+    #[napi(getter)]
+    pub fn port(&self) -> u16 {
+        self.handle.local_addr().port()
+    }
+
+    #[napi]
+    pub fn url(&self, tenant: String, database: String, password: Option<String>) -> String {
+        match password {
+            Some(password) => self.handle.url_with_password(&tenant, &database, &password),
+            None => self.handle.url(&tenant, &database),
+        }
+    }
+
+    #[napi]
+    pub fn stats(&self) -> Stats {
+        let stats = self.handle.stats();
+        // Exact up to 2^53, as every number of JavaScript's.
+        Stats {
+            connections_total: stats.connections_total as f64,
+            sessions_total: stats.sessions_total as f64,
+            refused_total: stats.refused_total as f64,
+            sessions_active: stats.sessions_active as f64,
+        }
+    }
+
+    /// Replaces the configuration for new sessions, in whole.
+    #[napi]
+    pub fn reload(&self, settings: Vec<Setting>) -> Either<Reloaded, Failure> {
+        either(config(settings).map(|config| {
+            let needs_restart = self.handle.reload(config).needs_restart;
+            Reloaded { needs_restart: needs_restart.into_iter().map(str::to_owned).collect() }
+        }))
+    }
+
+    /// Stops: sessions may go on for `timeout` seconds, or for the `shutdown_timeout` of the start. Gives the number
+    /// of sessions that had to be closed.
+    #[napi]
+    pub async fn stop(&self, timeout: Option<f64>) -> Either<f64, Failure> {
+        match timeout.map_or(Ok(self.shutdown_timeout), Duration::try_from_secs_f64) {
+            Ok(timeout) => Either::A(self.handle.shutdown(timeout).await as f64),
+            Err(error) => Either::B(Failure::new("ERR_PGVPD_CONFIG", format_args!("timeout in seconds: {error}"))),
+        }
+    }
+
+    /// Resolves when the proxy has stopped and every session is closed.
+    #[napi]
+    pub async fn closed(&self) {
+        self.handle.closed().await;
+    }
+}

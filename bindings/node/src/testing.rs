@@ -1,0 +1,172 @@
+//! A private PostgreSQL's life, and the core's check of a table.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use napi::Either;
+use napi_derive::napi;
+use pgvpd_core::tenant::TenantFormat;
+use pgvpd_core::testing::{self, IsolationCheck, Outcome, Postgres, PostgresError};
+
+use crate::{Failure, either};
+
+/// A private server. To collect it as garbage ends it, so the wrapper keeps it until it is stopped.
+#[napi]
+pub struct NativePostgres {
+    /// None once it is stopped.
+    server: Mutex<Option<Arc<Postgres>>>,
+    #[napi(readonly)]
+    pub port: u16,
+    #[napi(readonly)]
+    pub version: String,
+    #[napi(readonly)]
+    pub password: String,
+    #[napi(readonly)]
+    pub app_user: String,
+    #[napi(readonly)]
+    pub app_password: String,
+}
+
+/// Makes a cluster and starts its server.
+#[napi]
+pub async fn start_postgres(
+    bin_dir: Option<String>,
+    settings: BTreeMap<String, String>,
+) -> Either<NativePostgres, Failure> {
+    let builder = settings.into_iter().fold(Postgres::builder(), |builder, (name, value)| builder.setting(name, value));
+    let builder = match bin_dir {
+        Some(dir) => builder.bin_dir(dir),
+        None => builder,
+    };
+    either(builder.start().await.map_err(Failure::from).map(|server| NativePostgres {
+        port: server.port(),
+        version: server.version().1.to_owned(),
+        password: server.password().to_owned(),
+        app_user: server.app_user().to_owned(),
+        app_password: server.app_password().to_owned(),
+        server: Mutex::new(Some(Arc::new(server))),
+    }))
+}
+
+#[napi]
+impl NativePostgres {
+    #[napi]
+    pub async fn execute(&self, database: String, sql: String) -> Option<Failure> {
+        let run = async { Ok(self.server()?.execute(&database, &sql).await?) };
+        run.await.err()
+    }
+
+    #[napi]
+    pub async fn create_database(&self, name: String) -> Option<Failure> {
+        let run = async { Ok(self.server()?.create_database(&name).await?) };
+        run.await.err()
+    }
+
+    #[napi]
+    pub async fn create_app_database(&self, name: String) -> Option<Failure> {
+        let run = async { Ok(self.server()?.create_app_database(&name).await?) };
+        run.await.err()
+    }
+
+    /// Ends the server and removes its data; nothing if that was done before.
+    #[napi]
+    pub async fn stop(&self) -> Option<Failure> {
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        server.stop().await.map_err(Failure::from).err()
+    }
+
+    fn server(&self) -> Result<Arc<Postgres>, Failure> {
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        server.ok_or_else(|| Failure::new("ERR_PGVPD_POSTGRES", "this PostgreSQL server has been stopped"))
+    }
+}
+
+impl From<PostgresError> for Failure {
+    fn from(error: PostgresError) -> Self {
+        Self::new("ERR_PGVPD_POSTGRES", error)
+    }
+}
+
+/// What is checked, and how to log in.
+#[napi(object)]
+pub struct IsolationOptions {
+    pub table: String,
+    pub column: Option<String>,
+    /// Name and URL of the two tenants; where there are none, two new ones by `login`.
+    pub tenants: Vec<(String, String)>,
+    /// A tenant's URL, in which `{tenant}` stands for its name.
+    pub login: Option<String>,
+    pub without_context: Option<String>,
+    pub admin: Option<String>,
+}
+
+/// What a check has found.
+#[napi(object)]
+pub struct IsolationReport {
+    /// The table, with its schema.
+    pub table: String,
+    /// The role that the tenants' sessions have.
+    pub role: String,
+    /// Whether nothing leaked.
+    pub holds: bool,
+    /// Everything that was tried, in order.
+    pub attempts: Vec<Attempt>,
+    /// All of it for people, in several lines.
+    pub text: String,
+}
+
+/// One thing that a session tried to do with rows that are not its own.
+#[napi(object)]
+pub struct Attempt {
+    /// Who tried what.
+    pub what: String,
+    /// What came of it.
+    #[napi(ts_type = "'held' | 'leaked' | 'not tried'")]
+    pub outcome: String,
+    /// By what it was stopped, how far it went, or why it could not be made.
+    pub detail: String,
+}
+
+/// Tries to read and change one tenant's rows as another.
+#[napi]
+pub async fn check_isolation(options: IsolationOptions) -> Either<IsolationReport, Failure> {
+    let IsolationOptions { table, column, tenants, login, without_context, admin } = options;
+    let mut check = IsolationCheck::of(table);
+    check = column.into_iter().fold(check, IsolationCheck::column);
+    check = tenants.into_iter().fold(check, |check, (name, url)| check.tenant(name, url));
+    check = without_context.into_iter().fold(check, IsolationCheck::without_context);
+    check = admin.into_iter().fold(check, IsolationCheck::admin);
+    if let Some(login) = login {
+        // New names are letters, digits, underscores and hyphens: nothing to encode.
+        check = check.login(move |tenant| login.replace("{tenant}", tenant));
+    }
+    let report = check.run().await.map_err(|error| Failure::new("ERR_PGVPD_ISOLATION", error));
+    either(report.map(|report| IsolationReport {
+        holds: report.holds(),
+        text: report.to_string(),
+        table: report.table,
+        role: report.role,
+        attempts: report.attempts.into_iter().map(Attempt::from).collect(),
+    }))
+}
+
+impl From<testing::Attempt> for Attempt {
+    fn from(testing::Attempt { what, outcome, .. }: testing::Attempt) -> Self {
+        let (outcome, detail) = match outcome {
+            Outcome::Held(detail) => ("held", detail),
+            Outcome::Leaked(detail) => ("leaked", detail),
+            Outcome::NotTried(detail) => ("not tried", detail),
+        };
+        Self { what, outcome: outcome.to_owned(), detail }
+    }
+}
+
+/// The name of a tenant that nobody else uses, in the form that `tenant_format` asks for.
+#[napi]
+pub fn fresh_tenant(format: String) -> String {
+    testing::fresh_tenant(match format.as_str() {
+        "uuid" => TenantFormat::Uuid,
+        "integer" => TenantFormat::Integer,
+        _ => TenantFormat::Text,
+    })
+}

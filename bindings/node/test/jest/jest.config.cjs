@@ -1,0 +1,1 @@
+module.exports = { preset: 'pgvpd', globals: { pgvpd: { schema: '../schema.sql' } } }

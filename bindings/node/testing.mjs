@@ -1,0 +1,1 @@
+export { startPostgres, setup, withTenant, tenantUrl, adminUrl, assertIsolated } from './testing.cjs'

@@ -1,0 +1,11 @@
+import type { SetupOptions } from './testing.cjs'
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    /** Options of the global set-up `pgvpd/vitest`. */
+    pgvpd: SetupOptions
+  }
+}
+
+/** Vitest's global set-up. */
+export default function setup(project: unknown): Promise<() => Promise<void>>
