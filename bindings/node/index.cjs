@@ -50,7 +50,7 @@ class Proxy {
   }
 
   /** @param {{ timeout?: number | undefined }} [options] */
-  async stop({ timeout } = {}) {
+  async stop({ timeout = 0 } = {}) {
     const closed = unwrap(await this.#native.stop(timeout))
     running.delete(this.#native)
     return closed

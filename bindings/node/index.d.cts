@@ -86,8 +86,8 @@ export class Proxy {
   reload(options?: Options): Reloaded
 
   /**
-   * Stops: no client is accepted any more, sessions may go on for `timeout` seconds, then they are closed. Without
-   * `timeout` it is the option `shutdownTimeout`, 30. Resolves to the number of sessions that had to be closed.
+   * Stops: no client is accepted any more, sessions may go on for `timeout` seconds (0 without it), then they are
+   * closed. Resolves to the number of sessions that had to be closed.
    */
   stop(options?: { timeout?: number | undefined }): Promise<number>
 

@@ -3,8 +3,19 @@
 
 const { setup } = require('./testing.cjs')
 
-module.exports = async function (globalConfig, projectConfig) {
-  // Watch mode calls this anew for each run, in the same process.
-  await globalThis.__pgvpd?.stop()
-  globalThis.__pgvpd = await setup({ root: globalConfig.rootDir, ...projectConfig.globals.pgvpd })
+/** @type {import('./testing.cjs').Setup | undefined} */
+let started
+
+/**
+ * @param {unknown} _globalConfig
+ * @param {{ rootDir: string, globals: { pgvpd?: import('./testing.cjs').SetupOptions } }} projectConfig
+ */
+async function globalSetup(_globalConfig, projectConfig) {
+  started = await setup({ root: projectConfig.rootDir, ...projectConfig.globals.pgvpd })
 }
+
+async function globalTeardown() {
+  await started?.stop()
+}
+
+module.exports = Object.assign(globalSetup, { globalTeardown })

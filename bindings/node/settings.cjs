@@ -23,7 +23,7 @@ function entries(options = {}) {
 
 /**
  * The value of one option, in whichever case its key is.
- * @param {Record<string, unknown>} options
+ * @param {object} options
  * @param {string} name
  */
 function valueOf(options, name) {

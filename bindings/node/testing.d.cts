@@ -61,8 +61,21 @@ export interface SetupOptions extends PostgresOptions {
   database?: string | undefined
   /** Options of the proxy. It listens on a free port unless they say otherwise. */
   proxy?: Options | undefined
+  /**
+   * A server that is there already, such as a service container of CI, instead of a private one. A database of its own
+   * is made in it, and dropped by `stop()`.
+   */
+  server?: ExistingServer | undefined
   /** Where relative paths begin; the runner's root, or the working directory. */
   root?: string | undefined
+}
+
+/** A server that is there already. */
+export interface ExistingServer {
+  /** A URL of a role that may create databases and roles. TLS is not spoken. */
+  url: string
+  /** `app_user`'s password; the role is created with it unless it exists. */
+  appPassword: string
 }
 
 /** What {@link setup} has started. */

@@ -3,7 +3,7 @@ import type { SetupOptions } from './testing.cjs'
 declare module 'vitest' {
   interface ProvidedContext {
     /** Options of the global set-up `pgvpd/vitest`. */
-    pgvpd: SetupOptions
+    pgvpd: Omit<SetupOptions, 'prepare'>
   }
 }
 

@@ -12,7 +12,6 @@ use crate::{Failure, Setting, config, either};
 #[napi]
 pub struct NativeProxy {
     handle: ProxyHandle,
-    shutdown_timeout: Duration,
 }
 
 /// What a proxy has done and does, at one moment.
@@ -39,13 +38,11 @@ pub struct Reloaded {
 #[napi]
 pub async fn start_proxy(settings: Vec<Setting>) -> Either<NativeProxy, Failure> {
     let start = async {
-        let config = config(settings)?;
-        let shutdown_timeout = config.shutdown_timeout;
-        let handle = Proxy::builder().config(config).start().await.map_err(|error| match error {
+        let handle = Proxy::builder().config(config(settings)?).start().await.map_err(|error| match error {
             StartError::Config(error) => error.into(),
             error => Failure::new("ERR_PGVPD_START", error),
         })?;
-        Ok(NativeProxy { handle, shutdown_timeout })
+        Ok(NativeProxy { handle })
     };
     either(start.await)
 }
@@ -91,11 +88,10 @@ impl NativeProxy {
         }))
     }
 
-    /// Stops: sessions may go on for `timeout` seconds, or for the `shutdown_timeout` of the start. Gives the number
-    /// of sessions that had to be closed.
+    /// Stops: sessions may go on for `timeout` seconds. Gives the number of sessions that had to be closed.
     #[napi]
-    pub async fn stop(&self, timeout: Option<f64>) -> Either<f64, Failure> {
-        match timeout.map_or(Ok(self.shutdown_timeout), Duration::try_from_secs_f64) {
+    pub async fn stop(&self, timeout: f64) -> Either<f64, Failure> {
+        match Duration::try_from_secs_f64(timeout) {
             Ok(timeout) => Either::A(self.handle.shutdown(timeout).await as f64),
             Err(error) => Either::B(Failure::new("ERR_PGVPD_CONFIG", format_args!("timeout in seconds: {error}"))),
         }

@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use napi::Either;
 use napi_derive::napi;
+use pgvpd_core::sql::{HELPERS, SETUP};
 use pgvpd_core::tenant::TenantFormat;
 use pgvpd_core::testing::{self, IsolationCheck, Outcome, Postgres, PostgresError};
+use tokio_postgres::NoTls;
 
 use crate::{Failure, either};
 
@@ -79,6 +81,26 @@ impl NativePostgres {
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).clone();
         server.ok_or_else(|| Failure::new("ERR_PGVPD_POSTGRES", "this PostgreSQL server has been stopped"))
     }
+}
+
+/// What makes a database one of pgvpd's.
+#[napi]
+pub fn setup_sql() -> Vec<String> {
+    [SETUP, HELPERS].map(str::to_owned).into()
+}
+
+/// Runs statements on a server that is there already.
+#[napi]
+pub async fn execute_at(url: String, sql: String) -> Option<Failure> {
+    let run = async {
+        let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
+        tokio::spawn(connection);
+        client.batch_execute(&sql).await
+    };
+    let error = run.await.err()?;
+    // The library's own message says only "db error".
+    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    Some(Failure::new("ERR_PGVPD_POSTGRES", format_args!("{error}{cause}")))
 }
 
 impl From<PostgresError> for Failure {

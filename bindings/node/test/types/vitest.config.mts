@@ -1,8 +1,9 @@
 // The options of the global set-up are typed in Vitest's configuration.
-/// <reference types="pgvpd/vitest" />
+import type {} from 'pgvpd/vitest'
+import type { ProvidedContext } from 'vitest'
 import { defineConfig } from 'vitest/config'
 
 export default defineConfig({ test: { globalSetup: 'pgvpd/vitest', provide: { pgvpd: { schema: 'schema.sql' } } } })
 
 // @ts-expect-error not an option
-defineConfig({ test: { provide: { pgvpd: { schemas: 'schema.sql' } } } })
+export const wrong: ProvidedContext = { pgvpd: { schemas: 'schema.sql' } }

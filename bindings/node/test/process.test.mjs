@@ -1,0 +1,134 @@
+// What a proxy means for the process and the threads that it runs in.
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { after, before, test } from 'node:test'
+import { Worker } from 'node:worker_threads'
+
+import { Proxy } from 'pgvpd'
+import { setup, withTenant } from 'pgvpd/testing'
+import { runScript, withClient } from './support.cjs'
+
+let started
+before(async () => (started = await setup()))
+after(() => started.stop())
+
+const who = 'SELECT current_tenant_id() AS tenant'
+
+test('a stopped proxy lets the process end', async () => {
+  const { status, output } = await runScript(`
+    import { Proxy } from 'pgvpd'
+    const proxy = await Proxy.start({ port: 0 })
+    const closed = proxy.closed()
+    await proxy.stop()
+    await closed
+    process.on('exit', () => console.log('ended'))`)
+  assert.deepEqual({ status, output }, { status: 0, output: 'ended\n' })
+})
+
+test('a running proxy does not keep the process', async () => {
+  const { status, output } = await runScript(`
+    import { Proxy } from 'pgvpd'
+    await Proxy.start({ port: 0 })
+    process.on('exit', () => console.log('ended'))`)
+  assert.deepEqual({ status, output }, { status: 0, output: 'ended\n' })
+})
+
+test('closed keeps the process until the proxy is stopped', async () => {
+  const { status, output } = await runScript(`
+    import { Proxy } from 'pgvpd'
+    const proxy = await Proxy.start({ port: 0 })
+    setTimeout(() => proxy.stop().then(() => console.log('stopped')), 100).unref()
+    await proxy.closed()
+    console.log('closed')`)
+  assert.equal(status, 0)
+  assert.deepEqual(output.trim().split('\n').sort(), ['closed', 'stopped'])
+})
+
+test('process.exit with a running proxy and a session ends both', () =>
+  withTenant(async ({ url }) => {
+    const server = new URL(url)
+    const { status, output } = await runScript(
+      `
+      import pg from 'pg'
+      import { Proxy } from 'pgvpd'
+      const proxy = await Proxy.start({ port: 0, upstreamPort: ${started.proxy.port}, tenantSeparator: '!', superuserBypass: decodeURIComponent('${server.username}') })
+      const client = new pg.Client({ host: '127.0.0.1', port: proxy.port, user: decodeURIComponent('${server.username}'), password: '${server.password}', database: 'app' })
+      await client.connect()
+      console.log(proxy.stats().sessionsActive)
+      client.query('SELECT pg_sleep(60)').catch(() => {})
+      proxy.closed()
+      process.exit(3)`,
+    )
+    assert.deepEqual({ status, output }, { status: 3, output: '1\n' })
+  }))
+
+test('an uncaught error with a running proxy ends the process', async () => {
+  const { status, output } = await runScript(`
+    import { Proxy } from 'pgvpd'
+    const proxy = await Proxy.start({ port: 0 })
+    proxy.closed()
+    throw new Error('uncaught')`)
+  assert.equal(status, 1)
+  assert.match(output, /uncaught/)
+})
+
+test('a proxy that nothing refers to goes on running', async () => {
+  const { status, output } = await runScript(
+    `
+    import { createConnection } from 'node:net'
+    import { once } from 'node:events'
+    import { setImmediate } from 'node:timers/promises'
+    import { Proxy } from 'pgvpd'
+    const port = await (async () => (await Proxy.start({ port: 0 })).port)()
+    for (let round = 0; round < 10; round += 1) { gc(); await setImmediate() }
+    const socket = createConnection(port, '127.0.0.1')
+    await once(socket, 'connect')
+    socket.destroy()
+    console.log('there')`,
+    { args: ['--expose-gc'] },
+  )
+  assert.deepEqual({ status, output }, { status: 0, output: 'there\n' })
+})
+
+const worker = (script) =>
+  new Worker(`(async () => { const { parentPort } = require('node:worker_threads'); ${script} })()`, { eval: true })
+const startInWorker = `
+  const { Proxy } = require(${JSON.stringify(import.meta.dirname + '/../index.cjs')})
+  const proxy = await Proxy.start({ port: 0 })
+  parentPort.postMessage(proxy.port)`
+
+test('workers start and stop proxies while another thread has its own', () =>
+  withTenant(async ({ tenant, url }) => {
+    const workers = Array.from({ length: 4 }, () => worker(`${startInWorker}; await proxy.stop()`))
+    const ports = await Promise.all(workers.map(async (each) => (await once(each, 'message'))[0]))
+    assert.equal(new Set(ports).size, 4)
+    for (const each of workers) if (each.threadId !== -1) await once(each, 'exit')
+    await withClient(url, async (client) => assert.equal((await client.query(who)).rows[0].tenant, tenant))
+  }))
+
+test('a worker that ends or is terminated takes its proxy along, and nobody else’s', () =>
+  withTenant(async ({ tenant, url }) => {
+    const own = await Proxy.start({ port: 0 })
+    for (const end of ['process.exit()', 'proxy.closed(); setInterval(() => {}, 1000)']) {
+      const each = worker(`${startInWorker}; ${end}`)
+      const [port] = await once(each, 'message')
+      await each.terminate()
+      // The port is free again, so this thread can have it.
+      const proxy = await Proxy.start({ port })
+      await proxy.stop()
+    }
+    await withClient(url, async (client) => assert.equal((await client.query(who)).rows[0].tenant, tenant))
+    assert.equal(own.stats().connectionsTotal, 0)
+    await own.stop()
+  }))
+
+test('PGVPD_LOG shows the log on standard error, and nothing does otherwise', async () => {
+  const script = `
+    import { Proxy } from 'pgvpd'
+    const proxy = await Proxy.start({ port: 0 })
+    proxy.reload({ port: 0 })
+    await proxy.stop()`
+  const { output } = await runScript(script, { env: { PGVPD_LOG: 'info' } })
+  assert.match(output, /configuration reloaded/)
+  assert.equal((await runScript(script)).output, '')
+})
