@@ -1,4 +1,4 @@
-// Run by cycles.test.mjs with --expose-gc: starts and stops a proxy 1,000 times, and prints what the process holds.
+// Run by cycles.test.mjs: starts and stops a proxy 1,000 times, and prints what the process holds.
 import { createConnection } from 'node:net'
 import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'

@@ -64,7 +64,8 @@ test('the options’ types and the table in README.md are those of the manual', 
 })
 
 test('await using, compiled for Node.js 20, stops proxy and server', async () => {
-  const outDir = join(modules, '.cache/await-using')
+  // Below the package, so that it finds itself.
+  const outDir = join(here, 'types/compiled')
   const compiled = await tool('typescript/bin/tsc', [
     ...['--ignoreConfig', '--target', 'es2022', '--module', 'nodenext', '--lib', 'es2023,esnext.disposable', '--types', 'node'],
     ...['--strict', '--rootDir', '.', '--outDir', outDir, 'types/await-using.mts'],
