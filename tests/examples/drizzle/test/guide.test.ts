@@ -1,0 +1,3 @@
+import { testGuide } from '../../guide.ts'
+
+testGuide('drizzle-integration.md', `${import.meta.dirname}/..`)
