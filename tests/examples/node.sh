@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# The example of docs/drizzle-integration.md: types checked, and run against a PostgreSQL through a proxy.
+# The examples of docs/drizzle-integration.md and docs/prisma.md: types checked, and run against a PostgreSQL through a proxy.
 #
-#   tests/examples/node.sh [drizzle]...
+#   tests/examples/node.sh [drizzle|prisma]...
 #
 # Needs Node.js 20.19 or newer and npm; Rust too, unless the addon in bindings/node is built. The last line counts.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-[ $# -gt 0 ] || set -- drizzle
+[ $# -gt 0 ] || set -- drizzle prisma
 package=../../bindings/node
 passed=0
 failed=0
 
-# npm's install scripts stay off.
+# npm's install scripts stay off: that of Prisma's engines downloads one.
 install() {
     npm install --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel error --prefix "$1" >&2
 }
@@ -62,7 +62,13 @@ vitest() {
     failed=$((failed + bad))
 }
 
+# Prisma's command line wants a schema engine before it does anything, and would download it, also where it has no use for it.
+generate() {
+    (cd prisma && CHECKPOINT_DISABLE=1 PRISMA_SCHEMA_ENGINE_BINARY="$(type -P true)" ../node_modules/.bin/prisma generate)
+}
+
 for example in "$@"; do
+    [ "$example" != prisma ] || check "prisma: generate" generate
     check "$example: types" node_modules/.bin/tsc -p "$example"
     vitest "$example"
 done

@@ -1,0 +1,3 @@
+import { testGuide } from '../../guide.ts'
+
+testGuide('prisma.md', `${import.meta.dirname}/..`)
