@@ -14,10 +14,13 @@ export async function migrate(url: string): Promise<void> {
     // The lock that Prisma takes, until the end of the session.
     await administrator.query('SELECT pg_advisory_lock(72707369)')
     await administrator.query(record)
-    const { rows } = await administrator.query<{ name: string }>('SELECT migration_name AS name FROM _prisma_migrations')
+    const { rows } = await administrator.query<{ name: string }>(
+      'SELECT migration_name AS name FROM _prisma_migrations WHERE finished_at IS NOT NULL AND rolled_back_at IS NULL',
+    )
+    const done = new Set(rows.map(({ name }) => name))
     const entries = await readdir(folder, { withFileTypes: true })
     const names = entries.filter((entry) => entry.isDirectory()).map(({ name }) => name)
-    for (const name of names.sort().filter((name) => !rows.some((row) => row.name === name))) await run(administrator, name)
+    for (const name of names.sort()) if (!done.has(name)) await run(administrator, name)
   } finally {
     await administrator.end()
   }
