@@ -180,6 +180,7 @@ majors=("${wanted[@]}")
 export PGVPD_TEST_SERVERS=$system
 for major in "${majors[@]}"; do PGVPD_TEST_SERVERS+=":$(bin_of "$major")"; done
 if [ "$mode" != quick ]; then
+    use_node 20 "$PWD/target/node"
     fetch_clients
     export PGVPD_TEST_PG18_BINDIR PGVPD_TEST_LIBPQ18 PGVPD_TEST_PYTHON=$clients/venv/bin/python
     export PGVPD_TEST_NODE_MODULES=$clients/node/node_modules PGVPD_TEST_JDBC=$jdbc
@@ -209,6 +210,12 @@ done
 suite clients tests --test clients
 grep '^[|+]' "$logs/clients.log" || true
 if [ "$mode" != quick ]; then
+    suite python bindings/python/test.sh
+    suite node bindings/node/test.sh
+    for language in rust python node; do suite "fresh $language" tests/packages.sh "$language"; done
+    suite 'examples python' tests/examples/python.sh
+    suite 'examples node' tests/examples/node.sh
+    grep -h "^size" "$logs"/fresh\ *.log || true
     suite fuzz tests/fuzz/run.sh --seconds 10
 fi
 if [ "$mode" = full ]; then

@@ -48,14 +48,14 @@ async fn each_kind_of_hole_is_found() -> Result {
     const POLICY: &str = "USING (tenant_id = current_tenant_id())";
     let proxy = shop().await?;
     let holes = [
-        ("reads rows of t_", "CREATE POLICY hole ON t FOR SELECT USING (true)".to_owned()),
+        ("reads rows of t", "CREATE POLICY hole ON t FOR SELECT USING (true)".to_owned()),
         ("takes over rows", "CREATE POLICY hole ON t FOR UPDATE USING (true) WITH CHECK (true)".into()),
-        ("inserts a row of t_", "CREATE POLICY hole ON t FOR INSERT WITH CHECK (true)".into()),
-        ("turns rows into rows of t_", format!("CREATE POLICY hole ON t FOR UPDATE {POLICY} WITH CHECK (true)")),
+        ("inserts a row of t", "CREATE POLICY hole ON t FOR INSERT WITH CHECK (true)".into()),
+        ("turns rows into rows of t", format!("CREATE POLICY hole ON t FOR UPDATE {POLICY} WITH CHECK (true)")),
         ("a session without context reads", "CREATE POLICY hole ON t FOR SELECT USING (current_tenant_id() IS NULL)".into()),
-        ("deletes rows of t_", "CREATE POLICY hole ON t FOR SELECT USING (true); CREATE POLICY hole2 ON t FOR DELETE USING (true)".into()),
+        ("deletes rows of t", "CREATE POLICY hole ON t FOR SELECT USING (true); CREATE POLICY hole2 ON t FOR DELETE USING (true)".into()),
         ("deletes rows (DELETE without WHERE)", "CREATE POLICY hole ON t FOR DELETE USING (true)".into()),
-        ("updates rows of t_", "CREATE POLICY hole ON t FOR SELECT USING (true); CREATE POLICY hole2 ON t FOR UPDATE USING (true)".into()),
+        ("updates rows of t", "CREATE POLICY hole ON t FOR SELECT USING (true); CREATE POLICY hole2 ON t FOR UPDATE USING (true)".into()),
         ("from view leaky", "CREATE VIEW leaky AS SELECT * FROM t; GRANT SELECT ON leaky TO app_user".into()),
         ("from view outer_view", "CREATE VIEW inner_view AS SELECT * FROM t; CREATE VIEW outer_view AS SELECT * FROM inner_view;
             GRANT SELECT ON outer_view TO app_user".into()),

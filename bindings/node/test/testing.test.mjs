@@ -142,8 +142,8 @@ describe('set-ups with options', () => {
   for (const [proxy, expected] of [
     [{ tenantFormat: 'uuid' }, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/],
     [{ tenant_format: 'integer' }, /^[1-9]\d*$/],
-    [{ contextVariables: ['app.current_tenant_id', 'app.user_id', 'app.team'], valueSeparator: '/' }, /^t_[0-9a-f]+$/],
-    [{ contextVariables: 'app.current_tenant_id,app.user_id', tenantSeparator: '{tenant}' }, /^t_[0-9a-f]+$/],
+    [{ contextVariables: ['app.current_tenant_id', 'app.user_id', 'app.team'], valueSeparator: '/' }, /^t[0-9a-f]+$/],
+    [{ contextVariables: 'app.current_tenant_id,app.user_id', tenantSeparator: '{tenant}' }, /^t[0-9a-f]+$/],
   ]) {
     test(JSON.stringify(proxy), async () => {
       const started = await setup({ schema, proxy })

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use super::PostgresError;
 use crate::tenant::TenantFormat;
 
-/// The name of a tenant that nobody else uses, in the form that the option `tenant_format` asks for: `t_` and 12
+/// The name of a tenant that nobody else uses, in the form that the option `tenant_format` asks for: `t` and 12
 /// hexadecimal digits, a version 4 UUID, or a positive 31-bit integer.
 ///
 /// ```
@@ -21,7 +21,7 @@ pub fn fresh_tenant(format: TenantFormat) -> String {
     // A system without its random source has no PostgreSQL to test either.
     let random = random_bits().unwrap_or_else(|_| std::process::id().into());
     match format {
-        TenantFormat::Text => format!("t_{:012x}", random >> 80),
+        TenantFormat::Text => format!("t{:012x}", random >> 80),
         TenantFormat::Integer => ((random % u128::from(i32::MAX.unsigned_abs())) + 1).to_string(),
         TenantFormat::Uuid => {
             // RFC 9562, section 5.4: version 4, variant 10.
