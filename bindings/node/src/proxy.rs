@@ -1,17 +1,22 @@
 //! A proxy's life.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use napi::Either;
+use napi::bindgen_prelude::PromiseRaw;
+use napi::{Either, Env};
 use napi_derive::napi;
 use pgvpd_core::{Proxy, ProxyHandle, StartError};
+use tokio::sync::watch;
 
 use crate::{Failure, Setting, config, either};
 
 /// A running proxy. To collect it as garbage stops it, so the wrapper keeps it until it has stopped.
 #[napi]
 pub struct NativeProxy {
-    handle: ProxyHandle,
+    handle: Arc<ProxyHandle>,
+    /// Open until the proxy has stopped.
+    life: watch::Sender<bool>,
 }
 
 /// What a proxy has done and does, at one moment.
@@ -42,7 +47,7 @@ pub async fn start_proxy(settings: Vec<Setting>) -> Either<NativeProxy, Failure>
             StartError::Config(error) => error.into(),
             error => Failure::new("ERR_PGVPD_START", error),
         })?;
-        Ok(NativeProxy { handle })
+        Ok(NativeProxy { handle: Arc::new(handle), life: watch::Sender::new(true) })
     };
     either(start.await)
 }
@@ -88,18 +93,34 @@ impl NativeProxy {
         }))
     }
 
+    // These two are no `async fn`: that would borrow what the end of a worker thread frees.
+
     /// Stops: sessions may go on for `timeout` seconds. Gives the number of sessions that had to be closed.
     #[napi]
-    pub async fn stop(&self, timeout: f64) -> Either<f64, Failure> {
-        match Duration::try_from_secs_f64(timeout) {
-            Ok(timeout) => Either::A(self.handle.shutdown(timeout).await as f64),
-            Err(error) => Either::B(Failure::new("ERR_PGVPD_CONFIG", format_args!("timeout in seconds: {error}"))),
-        }
+    pub fn stop<'env>(&self, env: &'env Env, timeout: f64) -> napi::Result<PromiseRaw<'env, Either<f64, Failure>>> {
+        let (handle, life) = (Arc::clone(&self.handle), self.life.clone());
+        env.spawn_future(async move {
+            let timeout = match Duration::try_from_secs_f64(timeout) {
+                Ok(timeout) => timeout,
+                Err(error) => {
+                    let why = format_args!("timeout in seconds: {error}");
+                    return Ok(Either::B(Failure::new("ERR_PGVPD_CONFIG", why)));
+                }
+            };
+            let closed = handle.shutdown(timeout).await;
+            life.send_replace(false);
+            Ok(Either::A(closed as f64))
+        })
     }
 
-    /// Resolves when the proxy has stopped and every session is closed.
+    /// Resolves when the proxy has stopped and every session is closed. Does not keep the proxy.
     #[napi]
-    pub async fn closed(&self) {
-        self.handle.closed().await;
+    pub fn closed<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, ()>> {
+        let mut life = self.life.subscribe();
+        env.spawn_future(async move {
+            // An error is the end as well: the proxy went with its thread.
+            let _ = life.wait_for(|lives| !lives).await;
+            Ok(())
+        })
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use napi::Either;
+use napi::bindgen_prelude::PromiseRaw;
+use napi::{Either, Env};
 use napi_derive::napi;
 use pgvpd_core::sql::{HELPERS, SETUP};
 use pgvpd_core::tenant::TenantFormat;
@@ -50,37 +51,50 @@ pub async fn start_postgres(
     }))
 }
 
+// None of these is an `async fn`: that would borrow what the end of a worker thread frees.
 #[napi]
 impl NativePostgres {
-    #[napi]
-    pub async fn execute(&self, database: String, sql: String) -> Option<Failure> {
-        let run = async { Ok(self.server()?.execute(&database, &sql).await?) };
-        run.await.err()
+    #[napi(ts_return_type = "Promise<Failure | null>")]
+    pub fn execute<'env>(&self, env: &'env Env, database: String, sql: String) -> Done<'env> {
+        let server = self.server();
+        done(env, async move { Ok(server?.execute(&database, &sql).await?) })
     }
 
-    #[napi]
-    pub async fn create_database(&self, name: String) -> Option<Failure> {
-        let run = async { Ok(self.server()?.create_database(&name).await?) };
-        run.await.err()
+    #[napi(ts_return_type = "Promise<Failure | null>")]
+    pub fn create_database<'env>(&self, env: &'env Env, name: String) -> Done<'env> {
+        let server = self.server();
+        done(env, async move { Ok(server?.create_database(&name).await?) })
     }
 
-    #[napi]
-    pub async fn create_app_database(&self, name: String) -> Option<Failure> {
-        let run = async { Ok(self.server()?.create_app_database(&name).await?) };
-        run.await.err()
+    #[napi(ts_return_type = "Promise<Failure | null>")]
+    pub fn create_app_database<'env>(&self, env: &'env Env, name: String) -> Done<'env> {
+        let server = self.server();
+        done(env, async move { Ok(server?.create_app_database(&name).await?) })
     }
 
     /// Ends the server and removes its data; nothing if that was done before.
-    #[napi]
-    pub async fn stop(&self) -> Option<Failure> {
-        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        server.stop().await.map_err(Failure::from).err()
+    #[napi(ts_return_type = "Promise<Failure | null>")]
+    pub fn stop<'env>(&self, env: &'env Env) -> Done<'env> {
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).take();
+        done(env, async move {
+            match server {
+                Some(server) => Ok(server.stop().await?),
+                None => Ok(()),
+            }
+        })
     }
 
     fn server(&self) -> Result<Arc<Postgres>, Failure> {
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).clone();
         server.ok_or_else(|| Failure::new("ERR_PGVPD_POSTGRES", "this PostgreSQL server has been stopped"))
     }
+}
+
+/// A promise of nothing, or of what failed.
+type Done<'env> = napi::Result<PromiseRaw<'env, Option<Failure>>>;
+
+fn done(env: &Env, work: impl Future<Output = Result<(), Failure>> + Send + 'static) -> Done<'_> {
+    env.spawn_future(async move { Ok(work.await.err()) })
 }
 
 /// What makes a database one of pgvpd's.

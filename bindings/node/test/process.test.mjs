@@ -122,6 +122,31 @@ test('a worker that ends or is terminated takes its proxy along, and nobody else
     await own.stop()
   }))
 
+test('workers that are terminated while promises are pending do not take the process along', async () => {
+  const { status, output } = await runScript(`
+    import { once } from 'node:events'
+    import { Worker } from 'node:worker_threads'
+    import { Proxy } from 'pgvpd'
+    const script = (pending) => \`(async () => {
+      const { Proxy } = require(${JSON.stringify(import.meta.dirname + '/../index.cjs')})
+      const proxy = await Proxy.start({ port: 0 })
+      const socket = require('node:net').connect(proxy.port, '127.0.0.1').on('error', () => {})
+      require('node:worker_threads').parentPort.postMessage(await new Promise((resolve) => socket.once('connect', resolve)))
+      \${pending}
+      setInterval(() => {}, 1000)
+    })()\`
+    const kept = await Proxy.start({ port: 0 })
+    for (let round = 0; round < 40; round += 1) {
+      const pending = ['proxy.closed()', 'proxy.stop({ timeout: 60 })', 'proxy.closed(); proxy.stop()'][round % 3]
+      const worker = new Worker(script(pending), { eval: true, execArgv: [] })
+      await once(worker, 'message')
+      await worker.terminate()
+    }
+    await kept.stop()
+    console.log('ended')`)
+  assert.deepEqual({ status, output }, { status: 0, output: 'ended\n' })
+})
+
 test('PGVPD_LOG shows the log on standard error, and nothing does otherwise', async () => {
   const script = `
     import { Proxy } from 'pgvpd'

@@ -47,7 +47,7 @@ describe('Jest', () => {
 })
 
 test('node --test', async () => {
-  const { status, output } = await run(process.execPath, ['--test', 'node/notes.test.mjs'], { cwd: here, env: environment })
+  const { status, output } = await run(process.execPath, ['--test', '--test-reporter=tap', 'node/notes.test.mjs'], { cwd: here, env: environment })
   assert.equal(status, 0, output)
   assert.match(output, /# pass 2$/m)
 })
