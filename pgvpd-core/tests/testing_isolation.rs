@@ -101,6 +101,21 @@ async fn a_row_that_only_a_constraint_stopped_is_a_leak() -> Result {
 }
 
 #[tokio::test]
+async fn a_sequence_that_the_role_may_not_use_hides_no_hole() -> Result {
+    let proxy = shop().await?;
+    proxy
+        .execute(
+            "CREATE TABLE t (id bigserial PRIMARY KEY, small smallserial, tenant_id text); ALTER TABLE t ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY tenant ON t USING (tenant_id = current_tenant_id()) WITH CHECK (true);
+             GRANT SELECT, INSERT ON t TO app_user",
+        )
+        .await?;
+    let report = report(&proxy, "t").await?;
+    assert!(report.leaks().any(|leak| leak.what.contains("inserts a row of t")), "{report}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_partition_with_rights_of_its_own_is_found() -> Result {
     let proxy = shop().await?;
     proxy

@@ -10,9 +10,11 @@ pub(super) struct AddedRows {
 }
 
 /// Columns that an INSERT must name, each with an expression that gives some value of its type; NULL where there is none
-/// to think of.
+/// to think of. A serial one is named, too: its default needs a right on the sequence, without which nothing would be tried;
+/// what it gets is below what the sequence gives.
 const REQUIRED: &str = "
     SELECT quote_ident(a.attname), format_type(a.atttypid, a.atttypmod), CASE
+        WHEN a.atthasdef AND t.typcategory = 'N' THEN '(-1 - random() * 30000)::integer'
         WHEN t.typname = 'uuid' THEN 'gen_random_uuid()'
         WHEN t.typname IN ('json', 'jsonb') THEN '''{}'''
         WHEN t.typname IN ('bytea', 'xml', 'tsvector') THEN ''''''
@@ -31,7 +33,13 @@ const REQUIRED: &str = "
     JOIN pg_catalog.pg_type d ON d.oid = a.atttypid
     JOIN pg_catalog.pg_type t ON t.oid = CASE d.typtype WHEN 'd' THEN d.typbasetype ELSE d.oid END
     WHERE a.attrelid = $1::text::regclass AND a.attnum > 0 AND NOT a.attisdropped AND quote_ident(a.attname) <> $2
-        AND (a.attnotnull OR d.typnotnull) AND NOT a.atthasdef AND a.attidentity = ''
+        AND a.attidentity = '' AND CASE
+            WHEN NOT a.atthasdef THEN a.attnotnull OR d.typnotnull
+            ELSE EXISTS (
+                SELECT FROM pg_catalog.pg_attrdef f WHERE f.adrelid = a.attrelid AND f.adnum = a.attnum
+                    AND pg_get_expr(f.adbin, f.adrelid) ~ '^nextval\\('
+            )
+        END
     ORDER BY a.attnum";
 
 /// The INSERT of a made-up row of the tenant `$1`, or the column for which no value is known.
