@@ -2,6 +2,7 @@
 
 /// Gives memory back when sessions have ended, also where one thread frees what another allocated and neither allocates any
 /// more; the system's allocator and mimalloc keep it. `.cargo/config.toml` says how soon.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
