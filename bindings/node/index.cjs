@@ -46,7 +46,7 @@ class Proxy {
 
   /** @param {import('./index.cjs').Options} [options] */
   reload(options) {
-    return unwrap(this.#native.reload(entries(options)))
+    return { needsRestart: unwrap(this.#native.reload(entries(options))) }
   }
 
   /** @param {{ timeout?: number | undefined }} [options] */

@@ -1,7 +1,7 @@
-import type { Reloaded, SettingProblem, Stats } from './binding.cjs'
+import type { SettingProblem, Stats } from './binding.cjs'
 import type { Options as CamelCaseOptions } from './options.cjs'
 
-export type { Reloaded, SettingProblem, Stats }
+export type { SettingProblem, Stats }
 export type { OptionValue } from './options.cjs'
 
 type SnakeCase<Key extends string> = Key extends `${infer Head}${infer Tail}`
@@ -43,6 +43,12 @@ export class ConfigError extends PgvpdError {
   private constructor()
   readonly code: 'ERR_PGVPD_CONFIG'
   readonly problems: readonly SettingProblem[]
+}
+
+/** What {@link Proxy.reload} could not change in a running proxy. */
+export interface Reloaded {
+  /** Options whose new value needs a restart, by their names in the configuration file; the old one stays in force. */
+  needsRestart: string[]
 }
 
 /**

@@ -58,7 +58,7 @@ class Postgres {
 
   /** @param {string} name */
   async createDatabase(name) {
-    unwrap(await this.#native.createDatabase(name))
+    await this.execute('postgres', `CREATE DATABASE ${identifier(name)}`)
   }
 
   /** @param {string} name */

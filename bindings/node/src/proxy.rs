@@ -14,6 +14,10 @@ use crate::{Failure, Setting, config, either};
 /// A running proxy. To collect it as garbage stops it, so the wrapper keeps it until it has stopped.
 #[napi]
 pub struct NativeProxy {
+    #[napi(readonly)]
+    pub host: String,
+    #[napi(readonly)]
+    pub port: u16,
     handle: Arc<ProxyHandle>,
     /// Open until the proxy has stopped.
     life: watch::Sender<bool>,
@@ -32,13 +36,6 @@ pub struct Stats {
     pub sessions_active: f64,
 }
 
-/// What a reload could not change in a running proxy.
-#[napi(object)]
-pub struct Reloaded {
-    /// Options whose new value needs a restart, by their names in the configuration file; the old one stays in force.
-    pub needs_restart: Vec<String>,
-}
-
 /// Checks the settings, opens the listeners and starts to serve.
 #[napi]
 pub async fn start_proxy(settings: Vec<Setting>) -> Either<NativeProxy, Failure> {
@@ -47,23 +44,14 @@ pub async fn start_proxy(settings: Vec<Setting>) -> Either<NativeProxy, Failure>
             StartError::Config(error) => error.into(),
             error => Failure::new("ERR_PGVPD_START", error),
         })?;
-        Ok(NativeProxy { handle: Arc::new(handle), life: watch::Sender::new(true) })
+        let (host, port) = (handle.local_addr().ip().to_string(), handle.local_addr().port());
+        Ok(NativeProxy { host, port, handle: Arc::new(handle), life: watch::Sender::new(true) })
     };
     either(start.await)
 }
 
 #[napi]
 impl NativeProxy {
-    #[napi(getter)]
-    pub fn host(&self) -> String {
-        self.handle.local_addr().ip().to_string()
-    }
-
-    #[napi(getter)]
-    pub fn port(&self) -> u16 {
-        self.handle.local_addr().port()
-    }
-
     #[napi]
     pub fn url(&self, tenant: String, database: String, password: Option<String>) -> String {
         match password {
@@ -84,13 +72,10 @@ impl NativeProxy {
         }
     }
 
-    /// Replaces the configuration for new sessions, in whole.
+    /// Replaces the configuration for new sessions, in whole. Gives the options whose new value needs a restart.
     #[napi]
-    pub fn reload(&self, settings: Vec<Setting>) -> Either<Reloaded, Failure> {
-        either(config(settings).map(|config| {
-            let needs_restart = self.handle.reload(config).needs_restart;
-            Reloaded { needs_restart: needs_restart.into_iter().map(str::to_owned).collect() }
-        }))
+    pub fn reload(&self, settings: Vec<Setting>) -> Either<Vec<&'static str>, Failure> {
+        either(config(settings).map(|config| self.handle.reload(config).needs_restart))
     }
 
     // These two are no `async fn`: that would borrow what the end of a worker thread frees.
@@ -100,12 +85,8 @@ impl NativeProxy {
     pub fn stop<'env>(&self, env: &'env Env, timeout: f64) -> napi::Result<PromiseRaw<'env, Either<f64, Failure>>> {
         let (handle, life) = (Arc::clone(&self.handle), self.life.clone());
         env.spawn_future(async move {
-            let timeout = match Duration::try_from_secs_f64(timeout) {
-                Ok(timeout) => timeout,
-                Err(error) => {
-                    let why = format_args!("timeout in seconds: {error}");
-                    return Ok(Either::B(Failure::new("ERR_PGVPD_CONFIG", why)));
-                }
+            let Ok(timeout) = Duration::try_from_secs_f64(timeout) else {
+                return Ok(Either::B(Failure::new("ERR_PGVPD_CONFIG", "timeout: give seconds, 0 or more")));
             };
             let closed = handle.shutdown(timeout).await;
             life.send_replace(false);

@@ -61,12 +61,6 @@ impl NativePostgres {
     }
 
     #[napi(ts_return_type = "Promise<Failure | null>")]
-    pub fn create_database<'env>(&self, env: &'env Env, name: String) -> Done<'env> {
-        let server = self.server();
-        done(env, async move { Ok(server?.create_database(&name).await?) })
-    }
-
-    #[napi(ts_return_type = "Promise<Failure | null>")]
     pub fn create_app_database<'env>(&self, env: &'env Env, name: String) -> Done<'env> {
         let server = self.server();
         done(env, async move { Ok(server?.create_app_database(&name).await?) })
