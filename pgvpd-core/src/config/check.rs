@@ -40,7 +40,7 @@ pub(super) fn check(settings: Settings) -> Result<Config, ConfigError> {
     };
     let policy = match (reader.read("tenant_allow", values::names), reader.read("tenant_deny", values::list)) {
         (None, None) => TenantPolicy::Any,
-        (Some(allow), None) => TenantPolicy::Only(allow),
+        (Some(allow), None) => TenantPolicy::Only(allow.into_iter().collect()),
         (None, Some(deny)) => TenantPolicy::AllBut(deny.into_iter().collect()),
         (Some(_), Some(_)) => {
             reader.problem("tenant_deny", "tenant_allow and tenant_deny exclude each other; keep one".into());

@@ -136,8 +136,8 @@ pub(super) fn list(text: &str) -> Checked<Vec<String>> {
 }
 
 /// A list that would shut everybody out if it were empty, and is then more likely a mistake.
-pub(super) fn names(text: &str) -> Checked<BTreeSet<String>> {
-    let names: BTreeSet<String> = list(text)?.into_iter().collect();
+pub(super) fn names(text: &str) -> Checked<Vec<String>> {
+    let names = list(text)?;
     if names.is_empty() { Err("the list is empty; remove the option or name at least one".into()) } else { Ok(names) }
 }
 

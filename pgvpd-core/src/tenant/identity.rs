@@ -1,6 +1,5 @@
 //! From the user name that a client sends to a role and context values.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -111,8 +110,8 @@ pub struct IdentityRules {
     pub variables: Arc<[VariableName]>,
     /// Form of the first value.
     pub format: TenantFormat,
-    /// Roles that may be named; any when `None`.
-    pub login_roles: Option<BTreeSet<String>>,
+    /// Roles that may be named, in the order in which they were given; any when `None`.
+    pub login_roles: Option<Vec<String>>,
 }
 
 /// A role and the context values of one login.
@@ -198,7 +197,7 @@ impl IdentityRules {
             return Err(IdentityError::Format { tenant: identity.tenant().into(), format: self.format });
         }
         match &self.login_roles {
-            Some(roles) if !roles.contains(role) => Err(IdentityError::Role(role.into())),
+            Some(roles) if !roles.iter().any(|named| named == role) => Err(IdentityError::Role(role.into())),
             _ => Ok(identity),
         }
     }
