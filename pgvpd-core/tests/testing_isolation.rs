@@ -152,6 +152,16 @@ async fn columns_of_other_types_and_names_are_tried_as_well() -> Result {
 }
 
 #[tokio::test]
+async fn fresh_tenants_have_the_form_that_the_proxy_asks_for() -> Result {
+    for format in ["text", "uuid", "integer"] {
+        let proxy = TestProxy::builder().set("tenant_format", format).schema(SHOP).start().await?;
+        proxy.assert_isolated("customers").await?;
+        proxy.connect(&proxy.tenant()).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_check_that_would_prove_nothing_is_refused() -> Result {
     let proxy = shop().await?;
     proxy.execute(

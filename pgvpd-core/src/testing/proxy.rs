@@ -224,6 +224,7 @@ impl TestProxy {
         let password = self.postgres.app_password().to_owned();
         let (proxy, database, further) = (self.proxy.urls(), self.database.clone(), self.further_values.clone());
         IsolationCheck::of(table)
+            .format(self.format)
             .login(move |tenant| proxy.url(&format!("{tenant}{further}"), &database, Some(&password)))
             .without_context(self.postgres.app_url(&self.database))
             .admin(self.admin_url())

@@ -219,12 +219,14 @@ def tenant(pgvpd_proxy: Proxy, pgvpd_url: Callable[..., str]) -> Tenant:
 
 
 @pytest.fixture(scope="session")
-def assert_isolated(pgvpd_url: Callable[..., str], _pgvpd_server: _Server) -> AssertIsolated:
+def assert_isolated(pgvpd_proxy: Proxy, pgvpd_url: Callable[..., str], _pgvpd_server: _Server) -> AssertIsolated:
     """A function that fails where one tenant can read or change rows of another: `assert_isolated("orders")`, with
     `column="tenant_id"` and `tenants=("acme", "globex")`; without tenants there are two new ones with a row each."""
 
     def check(table: str, *, column: str = "tenant_id", tenants: Optional[tuple[str, str]] = None) -> str:
         __tracebackhide__ = True
+        if tenants is None and pgvpd_proxy.option("tenant_format") != "text":
+            tenants = (testing.fresh_tenant(pgvpd_proxy), testing.fresh_tenant(pgvpd_proxy))
         return testing.assert_isolated(
             table,
             login=pgvpd_url,

@@ -43,6 +43,7 @@ pub struct IsolationCheck {
     table: String,
     column: String,
     tenants: Vec<Tenant>,
+    format: TenantFormat,
     login: Option<Box<Login>>,
     without_context: Option<String>,
     admin: Option<String>,
@@ -175,6 +176,7 @@ impl IsolationCheck {
             table: table.into(),
             column: "tenant_id".into(),
             tenants: Vec::new(),
+            format: TenantFormat::Text,
             login: None,
             without_context: None,
             admin: None,
@@ -193,6 +195,13 @@ impl IsolationCheck {
     #[must_use]
     pub fn tenant(mut self, name: impl Into<String>, url: impl Into<String>) -> Self {
         self.tenants.push(Tenant { name: name.into(), url: url.into() });
+        self
+    }
+
+    /// The form that the proxy asks of a tenant, its option `tenant_format`; without this, names fit the column's type only.
+    #[must_use]
+    pub fn format(mut self, format: TenantFormat) -> Self {
+        self.format = format;
         self
     }
 
@@ -268,7 +277,7 @@ impl IsolationCheck {
         let format = match target.column_type.as_str() {
             "uuid" => TenantFormat::Uuid,
             "smallint" | "integer" | "bigint" => TenantFormat::Integer,
-            _ => TenantFormat::Text,
+            _ => self.format,
         };
         Ok([(); 2].map(|()| {
             let name = fresh_tenant(format);
