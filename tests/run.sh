@@ -58,6 +58,7 @@ ensure_tools() {
     fi
     local missing=()
     have cc || missing+=(gcc libc6-dev)
+    have make || missing+=(make)
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || [ -n "${PGVPD_PG_BINDIR:-}" ] || have initdb || missing+=(postgresql)
     have psql || missing+=(postgresql-client)
     [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
@@ -215,7 +216,7 @@ if [ "$mode" != quick ]; then
     for language in rust python node; do suite "fresh $language" tests/packages.sh "$language"; done
     suite 'examples python' tests/examples/python.sh
     suite 'examples node' tests/examples/node.sh
-    grep -h "^size" "$logs"/fresh\ *.log || true
+    grep -h '^pgvpd.* bytes' "$logs"/fresh\ *.log || true
     suite fuzz tests/fuzz/run.sh --seconds 10
 fi
 if [ "$mode" = full ]; then

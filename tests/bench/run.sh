@@ -56,6 +56,7 @@ if [ -n "$servers" ]; then
     fi
     PATH=$PATH:/usr/sbin
     have cc || missing+=(gcc libc6-dev)
+    have make || missing+=(make)
     [ -n "$(find_postgres)" ] || missing+=(postgresql)
     have haproxy || missing+=(haproxy)
     have pgbouncer || missing+=(pgbouncer)
