@@ -154,6 +154,40 @@ suite() {
         { said = /^thread .*panicked at/ }' "$log" | head -n 40 | sed 's/^/      /'
 }
 
+# side_by_side GROUP...: functions that run suites, all of them at the same time; says what each found, one after the other.
+side_by_side() {
+    local group ok bad
+    for group in "$@"; do
+        rm -f "$logs/$group.count"
+        (
+            passed=0 failed=0
+            "$group"
+            echo "$passed $failed" >"$logs/$group.count"
+        ) >"$logs/$group.log" &
+    done
+    wait
+    for group in "$@"; do
+        cat "$logs/$group.log"
+        read -r ok bad <"$logs/$group.count"
+        passed=$((passed + ok)) failed=$((failed + bad))
+    done
+}
+
+# Built without optimization, tests wait for servers most of the time; what is published takes long to build, and mostly on
+# one CPU.
+bindings() {
+    suite node bindings/node/test.sh
+    suite 'examples node' tests/examples/node.sh
+    suite python bindings/python/test.sh
+}
+
+packages() {
+    suite 'fresh rust' tests/packages.sh rust
+    suite 'fresh python' tests/packages.sh python
+    suite 'examples python' tests/examples/python.sh
+    suite 'fresh node' tests/packages.sh node
+}
+
 tests() { cargo test --workspace --all-features "$@"; }
 
 ensure_tools
@@ -211,11 +245,8 @@ done
 suite clients tests --test clients
 grep '^[|+]' "$logs/clients.log" || true
 if [ "$mode" != quick ]; then
-    suite python bindings/python/test.sh
-    suite node bindings/node/test.sh
-    for language in rust python node; do suite "fresh $language" tests/packages.sh "$language"; done
-    suite 'examples python' tests/examples/python.sh
-    suite 'examples node' tests/examples/node.sh
+    bindings/node/test.sh --install >"$logs/npm-package.log" 2>&1
+    side_by_side bindings packages
     grep -h '^pgvpd.* bytes' "$logs"/fresh\ *.log || true
     suite fuzz tests/fuzz/run.sh --seconds 10
 fi

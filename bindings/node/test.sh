@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the addon and runs every test of the Node.js package; installs first what they need from npm.
 #
-#   bindings/node/test.sh
+#   bindings/node/test.sh            all of that
+#   bindings/node/test.sh --install  the installing only
 #
 # The last line is "N passed, M failed", as tests/run.sh reads it.
 set -euo pipefail
@@ -12,6 +13,7 @@ if ! cmp -s package.json node_modules/.installed.json; then
     npm --loglevel=error install --no-package-lock --no-audit --no-fund --ignore-scripts
     cp package.json node_modules/.installed.json
 fi
+[ "${1:-}" != --install ] || exit 0
 node_modules/.bin/napi build --platform --js binding.cjs --dts binding.d.cts
 
 log=$(mktemp)
