@@ -56,10 +56,10 @@ async fn each_kind_of_hole_is_found() -> Result {
         ("deletes rows of t", "CREATE POLICY hole ON t FOR SELECT USING (true); CREATE POLICY hole2 ON t FOR DELETE USING (true)".into()),
         ("deletes rows (DELETE without WHERE)", "CREATE POLICY hole ON t FOR DELETE USING (true)".into()),
         ("updates rows of t", "CREATE POLICY hole ON t FOR SELECT USING (true); CREATE POLICY hole2 ON t FOR UPDATE USING (true)".into()),
-        ("from view leaky", "CREATE VIEW leaky AS SELECT * FROM t; GRANT SELECT ON leaky TO app_user".into()),
-        ("from view outer_view", "CREATE VIEW inner_view AS SELECT * FROM t; CREATE VIEW outer_view AS SELECT * FROM inner_view;
+        ("from view public.leaky", "CREATE VIEW leaky AS SELECT * FROM t; GRANT SELECT ON leaky TO app_user".into()),
+        ("from view public.outer_view", "CREATE VIEW inner_view AS SELECT * FROM t; CREATE VIEW outer_view AS SELECT * FROM inner_view;
             GRANT SELECT ON outer_view TO app_user".into()),
-        ("from materialized view copied", "ALTER TABLE t DISABLE ROW LEVEL SECURITY; INSERT INTO t (tenant_id) VALUES ('initech');
+        ("from materialized view public.copied", "ALTER TABLE t DISABLE ROW LEVEL SECURITY; INSERT INTO t (tenant_id) VALUES ('initech');
             CREATE MATERIALIZED VIEW copied AS SELECT * FROM t; GRANT SELECT ON copied TO app_user; ALTER TABLE t ENABLE ROW LEVEL SECURITY".into()),
         ("has the right TRUNCATE", "GRANT ALL ON t TO app_user".into()),
         ("has the right TRIGGER", "GRANT TRIGGER ON t TO app_user".into()),
@@ -101,6 +101,25 @@ async fn a_row_that_only_a_constraint_stopped_is_a_leak() -> Result {
 }
 
 #[tokio::test]
+async fn it_is_the_table_that_the_tenants_see() -> Result {
+    let proxy = TestProxy::builder()
+        .schema(
+            // The administrator's own of that name is another.
+            "CREATE SCHEMA sales; GRANT USAGE ON SCHEMA sales TO app_user; ALTER ROLE app_user SET search_path = sales;
+             CREATE TABLE t (tenant_id text); SELECT pgvpd_protect('t'); GRANT SELECT ON t TO app_user;
+             CREATE TABLE sales.t (tenant_id text, \"Note\" text NOT NULL); GRANT SELECT ON sales.t TO app_user",
+        )
+        .start()
+        .await?;
+    let before = report(&proxy, "t").await?;
+    assert!(before.table == "sales.t" && !before.holds(), "{before}");
+    proxy.execute("SELECT pgvpd_protect('sales.t')").await?;
+    let after = report(&proxy, "t").await?;
+    assert!(after.holds(), "{after}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_sequence_that_the_role_may_not_use_hides_no_hole() -> Result {
     let proxy = shop().await?;
     proxy
@@ -129,7 +148,7 @@ async fn a_partition_with_rights_of_its_own_is_found() -> Result {
     assert!(before.holds(), "{before}");
     proxy.execute("ALTER TABLE events_0 DISABLE ROW LEVEL SECURITY; GRANT SELECT ON events_0 TO app_user").await?;
     let after = report(&proxy, "events").await?;
-    assert!(after.leaks().any(|leak| leak.what.contains("from partition or child events_0")), "{after}");
+    assert!(after.leaks().any(|leak| leak.what.contains("from partition or child public.events_0")), "{after}");
     Ok(())
 }
 

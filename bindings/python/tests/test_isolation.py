@@ -16,7 +16,7 @@ from pgvpd.testing import assert_isolated as check
 
 def test_a_protected_table_is_isolated(assert_isolated: AssertIsolated) -> None:
     report = assert_isolated("orders")
-    assert report.startswith("orders is isolated: ") and "LEAK" not in report
+    assert report.startswith("public.orders is isolated: ") and "LEAK" not in report
     assert assert_isolated("public.accounts", column="customer")
 
 

@@ -63,7 +63,7 @@ def test_names(pgvpd_database, pgvpd_postgres, pgvpd_admin_url):
         existing=False,
     )
     result.assert_outcomes(passed=2, failed=1)
-    result.stdout.fnmatch_lines(["E * AssertionError: leaks leaks: *", "E *LEAK *reads rows of *"])
+    result.stdout.fnmatch_lines(["E * AssertionError: public.leaks leaks: *", "E *LEAK *reads rows of *"])
     # The failure is shown where the user's line is, not inside the package.
     result.stdout.no_fnmatch_line("*testing.py:*")
 

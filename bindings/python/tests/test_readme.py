@@ -35,7 +35,7 @@ def test_the_first_example_passes_and_tells_leaks(pytester: pytest.Pytester) -> 
     pytester.path.joinpath("schema.sql").write_text(unprotected)
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines([f"E *AssertionError: orders leaks: * of {attempts} attempts as role app_user went through"])
+    result.stdout.fnmatch_lines([f"E *AssertionError: public.orders leaks: * of {attempts} attempts as role app_user went through"])
 
 
 def test_the_example_of_unittest_passes(pytester: pytest.Pytester) -> None:

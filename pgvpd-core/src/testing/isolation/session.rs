@@ -53,10 +53,12 @@ pub(super) struct Relation {
     pub(super) may_delete: bool,
 }
 
+/// Names have their schema: the search_path of the administrator, or of the session without context, may be another.
 const FIND: &str = "
-    SELECT c.oid::regclass::text, quote_ident(a.attname), format_type(a.atttypid, a.atttypmod), current_user::text,
+    SELECT format('%I.%I', n.nspname, c.relname), quote_ident(a.attname), format_type(a.atttypid, a.atttypmod), current_user::text,
         c.relkind = 'p'
     FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = $2 AND a.attnum > 0 AND NOT a.attisdropped
     WHERE c.oid = to_regclass($1) AND c.relkind IN ('r', 'p')";
 
@@ -85,16 +87,17 @@ const RELATIONS: &str = "
                 AND d.refobjid = reach.oid
         ) next
     )
-    SELECT c.oid::regclass::text, c.relkind::text, has_table_privilege(c.oid, 'DELETE'), (
+    SELECT format('%I.%I', n.nspname, c.relname), c.relkind::text, has_table_privilege(c.oid, 'DELETE'), (
         SELECT quote_ident(a.attname) FROM pg_catalog.pg_attribute a
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND a.attidentity <> 'a'
             AND has_column_privilege(c.oid, a.attnum, 'UPDATE')
         ORDER BY a.attname = $2, a.attnum LIMIT 1)
     FROM reach JOIN pg_catalog.pg_class c USING (oid)
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'v', 'm') AND has_table_privilege(c.oid, 'SELECT')
         AND has_schema_privilege(c.relnamespace, 'USAGE')
         AND EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = $2 AND NOT a.attisdropped)
-    ORDER BY c.oid = $1::text::regclass DESC, c.oid::regclass::text";
+    ORDER BY c.oid = $1::text::regclass DESC, 1";
 
 impl Target {
     pub(super) async fn find(session: &Session, table: &str, column: &str) -> Result<Self, IsolationError> {
