@@ -7,7 +7,7 @@ use futures_util::SinkExt;
 use crate::support::{PgError, TestProxy, TestResult, WireClient, cluster, proxy, within};
 
 /// Short enough to wait for, long enough for a login and a query on a busy machine.
-const SHORT: (&str, &str) = ("tenant_query_timeout", "1");
+const SHORT: (&str, &str) = ("tenant_query_timeout", "2");
 
 async fn logged_in(options: &[(&str, &str)]) -> (TestProxy, WireClient) {
     let proxy = proxy(options).await;
@@ -47,7 +47,7 @@ async fn one_tenants_time_limit_cancels_no_other_session() -> TestResult {
     let (_proxy, mut slow) = logged_in(&[SHORT]).await;
     let unlimited = proxy(&[("relay", "framed")]).await;
     let other = unlimited.log_in("app_user.acme").await;
-    let sleep = tokio::spawn(async move { other.batch_execute("SELECT pg_sleep(2)").await });
+    let sleep = tokio::spawn(async move { other.batch_execute("SELECT pg_sleep(4)").await });
     error_of(&mut slow, "SELECT pg_sleep(600)").await;
     Ok(within("the other query", sleep).await??)
 }
