@@ -24,6 +24,6 @@ class TenantMiddleware:
     def process_exception(self, request, error):
         if not isinstance(error, OperationalError) or isinstance(error, TenantError):
             return None
-        # libpq gives no SQLSTATE of a login that failed, but the text: what the proxy refuses begins with its name.
-        refused = "FATAL:  pgvpd: " in str(error)
+        # libpq gives no SQLSTATE of a login that failed, but the text. A server that is down is no refusal.
+        refused = re.search(r'FATAL:  pgvpd: tenant ".*" is not ', str(error))
         return HttpResponseForbidden() if refused else HttpResponse(status=503)

@@ -3,7 +3,7 @@
 from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.postgresql import base
 
-from . import TenantError, current_tenant
+from . import TenantError, as_tenant, current_tenant
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -15,13 +15,24 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if "pool" in self.settings_dict["OPTIONS"]:
             raise ImproperlyConfigured("Django keeps one pool for all tenants: set CONN_MAX_AGE instead of OPTIONS['pool']")
         parameters = super().get_connection_params()
+        return {**parameters, "user": f"{parameters['user']}.{current_tenant()}"}
+
+    # Not where the parameters are made: others ask for those, too, while this connection is another tenant's.
+    def get_new_connection(self, conn_params):
+        connection = super().get_new_connection(conn_params)
         self.tenant = current_tenant()
-        return {**parameters, "user": f"{parameters['user']}.{self.tenant}"}
+        return connection
 
     # Every cursor that Django opens comes through here.
     def ensure_connection(self):
         if self.connection is not None and self.tenant != current_tenant():
-            if self.in_atomic_block:
+            if not self.autocommit:  # as `atomic` leaves it, too
                 raise TenantError(f"this transaction is {self.tenant}'s, and the tenant is now {current_tenant()}")
             self.close()
         super().ensure_connection()
+
+    # Django looks after a kept connection between requests, where there is no tenant.
+    def close_if_unusable_or_obsolete(self):
+        if self.connection is not None:
+            with as_tenant(self.tenant):
+                super().close_if_unusable_or_obsolete()
