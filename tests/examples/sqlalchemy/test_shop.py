@@ -8,10 +8,11 @@ import pytest
 from fastapi.testclient import TestClient
 from pgvpd import Proxy
 from pgvpd.testing import Postgres
+from pgvpd.testing import assert_isolated as try_isolation
 from shop.app import application
 from shop.migrate import migrate
 from shop.tenants import Tenants
-from sqlalchemy import make_url, text
+from sqlalchemy import event, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 EXAMPLES = Path(__file__).parent.parent
@@ -62,6 +63,15 @@ def test_who_is_no_tenant_is_sent_away(shop) -> None:
         assert shop("acme").get("/orders", headers={"host": host}).status_code == 404
 
 
+def test_a_server_that_is_down_is_no_refusal(pgvpd_postgres: Postgres, pgvpd_database: str) -> None:
+    # A connection to port 1 of this machine is refused.
+    with Proxy(port=0, upstream_port=1) as proxy:
+        tenants = Tenants(role_url(proxy, pgvpd_postgres, pgvpd_database))
+        client = TestClient(application(tenants), base_url="http://acme.shop.example")
+        assert client.get("/orders").status_code == 503
+        tenants.close()
+
+
 def test_the_tables_are_isolated(tenants: Tenants, assert_isolated) -> None:
     assert_isolated("orders")
     assert_isolated("lines")
@@ -72,6 +82,40 @@ def test_more_tenants_than_engines(tenants: Tenants, pgvpd_proxy: Proxy) -> None
         with tenants.engine(name).connect() as connection:
             assert connection.scalar(text("SELECT current_tenant_id()")) == name
     assert pgvpd_proxy.stats().sessions_active <= 4
+
+
+def test_a_connection_in_use_is_closed_when_it_comes_back(tenants: Tenants) -> None:
+    engine = tenants.engine("held")
+    with engine.connect() as held:
+        session = held.connection.dbapi_connection
+        for n in range(3):  # as many as there are engines
+            tenants.engine(f"tenant-{n}")
+        assert tenants.engine("held") is not engine
+        assert held.scalar(text("SELECT current_tenant_id()")) == "held"
+    assert session.closed
+    # A request that had the engine already.
+    with engine.connect() as late:
+        session = late.connection.dbapi_connection
+        assert late.scalar(text("SELECT current_tenant_id()")) == "held"
+    assert session.closed
+
+
+def test_an_engine_that_nobody_asks_for_is_closed(pgvpd_postgres: Postgres, pgvpd_proxy: Proxy, pgvpd_database: str) -> None:
+    now = 0.0
+    tenants = Tenants(role_url(pgvpd_proxy, pgvpd_postgres, pgvpd_database), idle=60, timer=lambda: now)
+    with tenants.engine("acme").connect() as connection:
+        session = connection.connection.dbapi_connection
+    now = 59.0
+    engine = tenants.engine("acme")
+    now = 118.0
+    tenants.engine("globex")
+    assert not session.closed
+    assert tenants.engine("acme") is engine
+    now = 178.0
+    tenants.engine("globex")
+    assert session.closed
+    assert tenants.engine("acme") is not engine
+    tenants.close()
 
 
 def test_the_same_with_an_asynchronous_engine(tenants: Tenants) -> None:
@@ -92,6 +136,7 @@ def tenants_of(pgvpd_postgres: Postgres) -> Iterator[Callable[[str, str], Tenant
 
     def start(schema: str, context_variables: str) -> Tenants:
         database = Path(schema).stem
+        pgvpd_postgres.execute("postgres", f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
         pgvpd_postgres.create_app_database(database)
         pgvpd_postgres.execute(database, (EXAMPLES / schema).read_text())
         proxy = Proxy(port=0, upstream_port=pgvpd_postgres.port, context_variables=context_variables).start()
@@ -118,11 +163,26 @@ def test_a_login_may_carry_several_values(tenants_of) -> None:
         assert connection.scalars(text("SELECT title FROM tasks")).all() == []
 
 
-def test_an_application_that_used_set_moves_over_without_it(tenants_of) -> None:
+@pytest.mark.parametrize("listener", [True, False], ids=["with SET", "without SET"])
+def test_an_application_that_used_set_moves_over(tenants_of, pgvpd_postgres: Postgres, listener: bool) -> None:
     tenants = tenants_of("legacy.sql", "myapp.tenant")
+
+    def set_tenant(tenant: str) -> None:
+        @event.listens_for(tenants.engine(tenant), "begin")
+        def set_it(connection) -> None:
+            connection.execute(text("SELECT set_config('myapp.tenant', :tenant, true)"), {"tenant": tenant})
+
     for tenant in ["acme", "globex"]:
-        # Before: event.listens_for(engine, "begin") with SET LOCAL myapp.tenant = ….
+        if listener:
+            set_tenant(tenant)
         with tenants.engine(tenant).begin() as connection:
             connection.execute(text("INSERT INTO invoices (number) VALUES ('1')"))
     with tenants.engine("acme").connect() as connection:
         assert connection.scalars(text("SELECT tenant FROM invoices")).all() == ["acme"]
+    try_isolation(
+        "invoices",
+        column="tenant",
+        login=lambda tenant: tenants.engine(tenant).url.set(drivername="postgresql").render_as_string(hide_password=False),
+        without_context=pgvpd_postgres.app_url("legacy"),
+        admin=pgvpd_postgres.url("legacy"),
+    )

@@ -1,5 +1,6 @@
 """The application's routes. No query names a tenant."""
 
+import re
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request
@@ -50,8 +51,8 @@ def application(tenants: Tenants) -> FastAPI:
 
     @app.exception_handler(OperationalError)
     def refuse_login(request: Request, error: OperationalError) -> JSONResponse:
-        # libpq gives no SQLSTATE of a login that failed, but the text: what the proxy refuses begins with its name.
-        refused = "FATAL:  pgvpd: " in str(error.orig)
+        # libpq gives no SQLSTATE of a login that failed, but the text. A server that is down is no refusal.
+        refused = re.search(r'FATAL:  pgvpd: tenant ".*" is not ', str(error.orig))
         return JSONResponse({"detail": "forbidden" if refused else "unavailable"}, 403 if refused else 503)
 
     return app

@@ -1,28 +1,47 @@
 """Which tenant a request is for, and the engine with that tenant's connections."""
 
 import re
+import time
+from collections.abc import Callable
 from threading import Lock
 
-from cachetools import LRUCache
+from cachetools import TTLCache
 from fastapi import HTTPException, Request
-from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy import Engine, create_engine, event, make_url
 
 
-class Engines(LRUCache[str, Engine]):
-    """The engines that were used last. One that has to go closes its connections; those in use when they come back."""
+def retire(engine: Engine) -> None:
+    """Closes its connections: those in use, and any that a request in progress still makes, when they come back."""
+    event.listen(engine, "checkin", lambda connection, record: record.close())
+    engine.dispose()
+
+
+class Engines(TTLCache[str, Engine]):
+    """The engines that were used last, and lately."""
 
     def popitem(self) -> tuple[str, Engine]:
         tenant, engine = super().popitem()
-        engine.dispose()
+        retire(engine)
         return tenant, engine
+
+    def expire(self, time: float | None = None) -> list[tuple[str, Engine]]:
+        expired = list(super().expire(time))
+        for _, engine in expired:
+            retire(engine)
+        return expired
 
 
 class Tenants:
-    """An engine, and with it a pool, for each tenant. `url` is the proxy's, with the role and its password."""
+    """An engine, and with it a pool, for each tenant. `url` is the proxy's, with the role and its password.
 
-    def __init__(self, url: str, engines: int = 100) -> None:
+    At most `engines` tenants have one at one time; one that nobody has asked for in `idle` seconds goes.
+    """
+
+    def __init__(
+        self, url: str, engines: int = 100, idle: float = 300, timer: Callable[[], float] = time.monotonic
+    ) -> None:
         self._url = make_url(url).set(drivername="postgresql+psycopg")
-        self._engines = Engines(maxsize=engines)
+        self._engines = Engines(engines, idle, timer)
         self._lock = Lock()
 
     def engine(self, tenant: str) -> Engine:
@@ -31,7 +50,8 @@ class Tenants:
             engine = self._engines.get(tenant)
             if engine is None:
                 url = self._url.set(username=f"{self._url.username}.{tenant}")
-                engine = self._engines[tenant] = create_engine(url, pool_size=2, max_overflow=2)
+                engine = create_engine(url, pool_size=2, max_overflow=2)
+            self._engines[tenant] = engine  # also where it is there already: its time begins anew
             return engine
 
     def close(self) -> None:
