@@ -1,4 +1,4 @@
--- pgvpd helpers: contexts that hold several values, and rows that several kinds of users may see.
+-- pgvpd helpers: contexts that hold several values, rows that several kinds of users may see, and notifications of changes.
 --
 -- How to run, once per database, after setup.sql of the same release and as the same role:
 --     psql -v ON_ERROR_STOP=1 -d mydb -f helpers.sql
@@ -268,6 +268,154 @@ END
 $protect_acl$;
 REVOKE EXECUTE ON FUNCTION public.pgvpd_protect_acl(regclass, jsonb), pgvpd.path_condition(regclass, jsonb, bigint),
     pgvpd.check_when(regclass, text, bigint) FROM PUBLIC;
+
+-- What a resolver found is void once the rows change that it read. A trigger on them tells the proxies:
+--     SELECT pgvpd_notify_on_change('members', 'org_membership', 'user_id');
+--     SELECT pgvpd_notify_on_change('members', 'org_role', ARRAY['org_id', 'user_id']);
+-- sends NOTIFY pgvpd_invalidate, '{"resolver":"org_role","params":["7","42"]}': the values of the columns before and after, as
+-- text, which are what the resolver gets as $1, $2. Without params it means every result of that resolver.
+--
+-- Fired once per statement, so that a bulk change says each thing once. Whoever writes into the table needs no right on it:
+-- PostgreSQL asks for EXECUTE only when the trigger is created.
+--
+-- No notification where a value is NULL or empty: no resolver runs with one. None for a row that an UPDATE leaves as it was;
+-- rows are compared as text, because not every type has an equality, and extra_float_digits keeps that text exact. All
+-- columns count, because a result may come from any of them. COLLATE "C": the column's own may hold a value to be empty.
+-- The transition tables come before any table of these names that a session has.
+CREATE OR REPLACE FUNCTION pgvpd.notify_change() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 AS $notify_change$
+DECLARE
+    side CONSTANT text := 'SELECT ARRAY[%s] AS params, (r.*)::text AS whole FROM %I r';
+    everything CONSTANT text := format('{"resolver":%s}', to_json(TG_ARGV[0]));
+    params text;
+    before text;
+    after text;
+    payloads text[] := ARRAY[everything];
+BEGIN
+    -- A column that was renamed since or is gone leaves open whom a change is about: then it is about all.
+    SELECT string_agg(format('(r.%I)::text COLLATE "C"', c.name), ', ' ORDER BY c.place) INTO params
+    FROM unnest(TG_ARGV[1:]) WITH ORDINALITY c (name, place)
+    HAVING bool_and(EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = TG_RELID AND a.attname = c.name AND a.attnum > 0));
+    IF TG_OP <> 'TRUNCATE' AND params IS NOT NULL THEN
+        before := format(side, params, 'pgvpd_old');
+        after := format(side, params, 'pgvpd_new');
+        EXECUTE format($changed$
+            SELECT array_agg(payload) FROM (
+                SELECT DISTINCT left($1, -1) || ',"params":' || array_to_json(params)::text || '}' AS payload
+                FROM (%s) AS changed WHERE '' <> ALL (params) LIMIT 1001) AS found
+            $changed$, CASE TG_OP WHEN 'INSERT' THEN after WHEN 'DELETE' THEN before
+                ELSE format('(%1$s EXCEPT ALL %2$s) UNION ALL (%2$s EXCEPT ALL %1$s)', before, after) END)
+        INTO payloads USING everything;
+        -- NOTIFY takes less than 8000 bytes. More than 1000 of them cost the proxies more than to ask again.
+        IF cardinality(payloads) > 1000 OR EXISTS (SELECT FROM unnest(payloads) AS payload WHERE octet_length(payload) >= 8000) THEN
+            payloads := ARRAY[everything];
+        END IF;
+    END IF;
+    PERFORM pg_notify('pgvpd_invalidate', payload) FROM unnest(payloads) AS payload;
+    RETURN NULL;
+END
+$notify_change$;
+
+-- A trigger's name has 63 bytes, as a resolver's has.
+CREATE OR REPLACE FUNCTION pgvpd.notify_trigger(event text, resolver text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format('pgvpd_notify_%s_%s', lower(event), CASE WHEN length(resolver) <= 40 THEN resolver
+        ELSE encode(substr(sha256(convert_to(resolver, 'UTF8')), 1, 20), 'hex') END)
+$$;
+
+-- CREATE TRIGGER asks for the right TRIGGER only.
+CREATE OR REPLACE FUNCTION pgvpd.check_notify(relation regclass, resolver text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $check_notify$
+DECLARE
+    class record;
+BEGIN
+    IF relation IS NULL OR resolver IS NULL THEN
+        RAISE EXCEPTION 'a table and a resolver are needed, and one is NULL' USING ERRCODE = 'null_value_not_allowed';
+    ELSIF resolver !~ '^[A-Za-z0-9_.-]{1,63}$' THEN
+        RAISE EXCEPTION '"%" cannot be the name of a resolver', resolver USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'It has 1 to 63 letters, digits, _, - or . and is the name in the resolvers'' file.';
+    END IF;
+    SELECT relkind AS kind, relpersistence = 't' AS temporary, pg_has_role(relowner, 'USAGE') AS owned, relowner::regrole AS owner
+    INTO class FROM pg_class WHERE oid = relation;
+    IF class.temporary OR coalesce(class.kind NOT IN ('r', 'p'), true) THEN
+        RAISE EXCEPTION '% is not a table whose changes can be notified', relation USING ERRCODE = 'wrong_object_type',
+            HINT = CASE WHEN class.temporary THEN 'No other session sees a temporary table, so no resolver reads it.'
+                WHEN class.kind IN ('v', 'm') THEN 'Name the tables that it reads.'
+                WHEN class.kind = 'f' THEN 'No trigger here sees what changes in a foreign table, nor in one that is a partition.'
+                ELSE 'Name an ordinary or a partitioned table.' END;
+    ELSIF NOT class.owned THEN
+        RAISE EXCEPTION 'only the owner of % can have its changes notified', relation USING ERRCODE = 'insufficient_privilege',
+            HINT = format('Call the function as %s or as a superuser.', class.owner);
+    END IF;
+END
+$check_notify$;
+
+-- Also on everything below the table: a statement fires the triggers of the table that it names, and no others.
+CREATE OR REPLACE FUNCTION public.pgvpd_notify_on_change(target regclass, resolver text, columns text[])
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $notify_on_change$
+DECLARE
+    wrong text;
+    arguments text;
+    member regclass;
+    event record;
+BEGIN
+    PERFORM pgvpd.check_notify(target, resolver);
+    IF coalesce(cardinality(columns), 0) = 0 OR array_position(columns, NULL) IS NOT NULL THEN
+        RAISE EXCEPTION 'resolver "%" needs the columns of % that hold its params', resolver, target
+            USING ERRCODE = 'null_value_not_allowed', HINT = 'Such as ARRAY[''org_id'', ''user_id''], in the order of the params.';
+    END IF;
+    -- attgenerated 'v', PostgreSQL 18: triggers see NULL there.
+    SELECT string_agg(quote_ident(c.name), ', ' ORDER BY c.place) FILTER (WHERE a.attname IS NULL OR a.attgenerated = 'v'),
+           string_agg(', ' || quote_literal(c.name), '' ORDER BY c.place) INTO wrong, arguments
+    FROM unnest(columns) WITH ORDINALITY c (name, place)
+    LEFT JOIN pg_attribute a ON a.attrelid = target AND a.attname = c.name AND a.attnum > 0 AND NOT a.attisdropped;
+    IF wrong IS NOT NULL THEN
+        RAISE EXCEPTION 'table % has no column %', target, wrong USING ERRCODE = 'undefined_column',
+            HINT = 'Name columns of the table exactly as the catalog has them; a virtual generated column does not count.';
+    END IF;
+
+    FOR member IN SELECT pgvpd.lock_tree(target) LOOP
+        PERFORM pgvpd.check_notify(member, resolver);
+        FOR event IN SELECT * FROM (VALUES
+            ('INSERT', 'REFERENCING NEW TABLE AS pgvpd_new'),
+            ('UPDATE', 'REFERENCING OLD TABLE AS pgvpd_old NEW TABLE AS pgvpd_new'),
+            ('DELETE', 'REFERENCING OLD TABLE AS pgvpd_old'),
+            ('TRUNCATE', '')) e (name, tables)
+        LOOP
+            EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER %s ON %s %s FOR EACH STATEMENT EXECUTE FUNCTION pgvpd.notify_change(%L%s)',
+                           pgvpd.notify_trigger(event.name, resolver), event.name, member, event.tables, resolver, arguments);
+        END LOOP;
+    END LOOP;
+END
+$notify_on_change$;
+
+-- One column. A bare '{org_id,user_id}' arrives here too, because PostgreSQL takes it for text where it can.
+CREATE OR REPLACE FUNCTION public.pgvpd_notify_on_change(target regclass, resolver text, column_name text)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$ BEGIN
+    PERFORM public.pgvpd_notify_on_change(target, resolver, coalesce(
+        CASE WHEN starts_with(column_name, '{') THEN pgvpd.to_text_array(column_name) END, ARRAY[column_name]));
+END $$;
+
+-- Takes back what pgvpd_notify_on_change installed for this resolver.
+CREATE OR REPLACE FUNCTION public.pgvpd_notify_off(target regclass, resolver text)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $notify_off$
+DECLARE
+    member regclass;
+    installed name;
+BEGIN
+    PERFORM pgvpd.check_notify(target, resolver);
+    FOR member IN SELECT pgvpd.lock_tree(target) LOOP
+        FOR installed IN
+            SELECT t.tgname FROM unnest('{INSERT,UPDATE,DELETE,TRUNCATE}'::text[]) AS event
+            JOIN pg_trigger t ON t.tgname = pgvpd.notify_trigger(event, resolver) AND t.tgrelid = member
+        LOOP
+            EXECUTE format('DROP TRIGGER %I ON %s', installed, member);
+        END LOOP;
+    END LOOP;
+END
+$notify_off$;
+REVOKE EXECUTE ON FUNCTION public.pgvpd_notify_on_change(regclass, text, text[]), public.pgvpd_notify_on_change(regclass, text, text),
+    public.pgvpd_notify_off(regclass, text), pgvpd.notify_change() FROM PUBLIC;
 
 DO $owners$ BEGIN PERFORM pgvpd.check_owners(); END $owners$;
 

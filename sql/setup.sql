@@ -1,4 +1,4 @@
--- pgvpd setup: the role, the functions and the policies that scope a session to one tenant.
+-- pgvpd setup: the roles, the functions and the policies that scope a session to one tenant.
 --
 -- How to run, once per database (PostgreSQL 14 to 18):
 --     psql -v ON_ERROR_STOP=1 -d mydb -f setup.sql
@@ -9,9 +9,9 @@
 --     SELECT pgvpd_protect('projects', 'org_id', 'app.org_id');    -- another column, another session setting
 --     SELECT * FROM pgvpd_status();
 --
--- Limit: the context is a plain session setting. Whoever can run SQL of his own in a session can also SET it to another
--- tenant. Only a signed context stops that; until it is installed, row-level security here guards against forgotten
--- WHERE clauses, not against SQL injection.
+-- Until a signing key is installed (pgvpd init, or pgvpd.install_key below), the context is a plain session setting: it guards
+-- against forgotten WHERE clauses, but whoever can run SQL of his own in a session can also SET it to another tenant. From the
+-- moment there is a key, only a context that a proxy has signed for this very session counts. docs/security.md has the proof.
 --
 -- Rules for this file. No psql commands: it also runs as one simple query. Every function pins its search_path, so that
 -- no object that a session creates can stand in for a built-in one. No backslash in a plain literal: a session may turn
@@ -48,50 +48,282 @@ COMMENT ON SCHEMA pgvpd IS 'pgvpd internals, see sql/setup.sql';
 REVOKE ALL ON SCHEMA pgvpd FROM PUBLIC;
 GRANT USAGE ON SCHEMA pgvpd TO PUBLIC;
 
--- Role app_user: without a password, because a default one would be a hole, and never one that row-level security does
--- not bind, directly or through a role that it can SET ROLE to. CREATEROLE counts: up to 15 it can grant itself the rest.
-DO $role$
+-- Role app_user; pgvpd_owner, who owns the key and the functions that verify with it; and where pgvpd_get_auth can be created,
+-- pgvpd_auth, the only one to call it. Without a password, because a default one would be a hole, and never one that row-level
+-- security does not bind, directly or through a role that it can SET ROLE to. CREATEROLE counts: up to 15 it can grant itself
+-- the rest.
+DO $roles$
 DECLARE
+    role text;
     excess record;
 BEGIN
-    IF to_regrole('app_user') IS NULL THEN
+    FOREACH role IN ARRAY ARRAY['app_user', 'pgvpd_owner', 'pgvpd_auth'] LOOP
+        IF to_regrole(role) IS NULL AND (role = 'app_user'
+            OR (role = 'pgvpd_owner' OR has_table_privilege('pg_authid', 'SELECT'))
+                AND (SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user))
+        THEN
+            BEGIN
+                EXECUTE format('CREATE ROLE %I %s NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION',
+                               role, CASE role WHEN 'pgvpd_owner' THEN 'NOLOGIN' ELSE 'LOGIN' END);
+                IF role <> 'pgvpd_owner' THEN
+                    RAISE NOTICE E'role % has no password yet: set one with \\password %', role, role;
+                END IF;
+            -- Roles belong to the cluster: a copy in another database may create it in the same moment, which shows as
+            -- one of the first two, or as "tuple concurrently updated", an internal error. Checked just below.
+            EXCEPTION WHEN duplicate_object OR unique_violation OR internal_error THEN
+                IF to_regrole(role) IS NULL THEN
+                    RAISE;
+                END IF;
+            END;
+        END IF;
+        SELECT r.rolname, r.rolname = role AS itself INTO excess FROM pg_roles r
+        WHERE (r.rolsuper OR r.rolbypassrls OR r.rolreplication OR r.rolcreaterole)
+          AND pg_has_role(to_regrole(role), r.oid, 'MEMBER')
+        ORDER BY itself DESC, r.rolname LIMIT 1;
+        IF excess.itself THEN
+            RAISE EXCEPTION 'role % has SUPERUSER, BYPASSRLS, REPLICATION or CREATEROLE: policies cannot hold it', role
+                USING ERRCODE = 'invalid_grant_operation',
+                      HINT = format('ALTER ROLE %I NOSUPERUSER NOBYPASSRLS NOREPLICATION NOCREATEROLE;', role);
+        ELSIF FOUND THEN
+            RAISE EXCEPTION 'role % is a member of %, which policies cannot hold', role, excess.rolname
+                USING ERRCODE = 'invalid_grant_operation', HINT = format('REVOKE %I FROM %I;', excess.rolname, role);
+        END IF;
+    END LOOP;
+END
+$roles$;
+
+-- pgvpd_owner is to see when app_user's backends began (up to 14 a role may revoke the membership in itself: there it sees those of
+-- all roles); the installer, and the first one where a superuser runs this file too, is to
+-- be able to act as pgvpd_owner, so that this file can replace its functions. Never the other way round. What cannot be had costs
+-- no safety: the installer owns the functions then, and a session is told apart by its nonce alone.
+DO $owner$
+DECLARE
+    modern boolean := current_setting('server_version_num')::int >= 160000;
+    installer name := (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'pgvpd');
+    membership record;
+BEGIN
+    FOR membership IN
+        SELECT member, role, bool_and(pg_has_role(member, role, privilege)) AS is_there,
+               CASE WHEN modern AND role = 'pgvpd_owner' THEN ' WITH INHERIT TRUE, SET TRUE' ELSE '' END AS options
+        FROM (VALUES ('pgvpd_owner'::name,
+                      CASE WHEN current_setting('server_version_num')::int < 150000 THEN 'pg_read_all_stats' ELSE 'app_user' END::name),
+                     (current_user, 'pgvpd_owner'), (installer, 'pgvpd_owner')) m (member, role),
+             unnest(CASE WHEN modern AND role = 'pgvpd_owner' THEN '{USAGE,SET}'::text[] ELSE '{USAGE}' END) AS privilege
+        WHERE to_regrole('pgvpd_owner') IS NOT NULL GROUP BY member, role
+    LOOP
+        CONTINUE WHEN membership.is_there;
         BEGIN
-            CREATE ROLE app_user LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION;
-            RAISE NOTICE E'role app_user has no password yet: set one with \\password app_user';
-        -- Roles belong to the cluster: a copy in another database may create it in the same moment, which shows as
-        -- one of the first two, or as "tuple concurrently updated", an internal error. Checked just below.
-        EXCEPTION WHEN duplicate_object OR unique_violation OR internal_error THEN
-            IF to_regrole('app_user') IS NULL THEN
-                RAISE;
+            EXECUTE format('GRANT %I TO %I%s', membership.role, membership.member, membership.options);
+        -- As with CREATE ROLE above, and where the installer may not.
+        EXCEPTION WHEN unique_violation OR internal_error OR insufficient_privilege OR invalid_grant_operation THEN
+            IF NOT pg_has_role(membership.member, membership.role, 'USAGE') THEN
+                RAISE NOTICE 'role % cannot be made a member of %: %', membership.member, membership.role, SQLERRM
+                    USING HINT = format('As a superuser: GRANT %I TO %I%s; then run this file again.',
+                                        membership.role, membership.member, membership.options);
             END IF;
         END;
-    END IF;
-    SELECT r.rolname, r.rolname = 'app_user' AS itself INTO excess FROM pg_roles r
-    WHERE (r.rolsuper OR r.rolbypassrls OR r.rolreplication OR r.rolcreaterole) AND pg_has_role('app_user', r.oid, 'MEMBER')
-    ORDER BY itself DESC, r.rolname LIMIT 1;
-    IF excess.itself THEN
-        RAISE EXCEPTION 'role app_user has SUPERUSER, BYPASSRLS, REPLICATION or CREATEROLE: policies cannot hold it'
-            USING ERRCODE = 'invalid_grant_operation',
-                  HINT = 'ALTER ROLE app_user NOSUPERUSER NOBYPASSRLS NOREPLICATION NOCREATEROLE;';
-    ELSIF FOUND THEN
-        RAISE EXCEPTION 'role app_user is a member of %, which policies cannot hold', excess.rolname
-            USING ERRCODE = 'invalid_grant_operation', HINT = format('REVOKE %I FROM app_user;', excess.rolname);
-    END IF;
+    END LOOP;
 END
-$role$;
+$owner$;
 
--- The context. PARALLEL RESTRICTED: the signed context that replaces these bodies is tied to the backend's pid, and a
--- worker has another one. Policies call them inside (SELECT ...), so plans are still parallel. PL/pgSQL, because it
--- keeps a function's plan for the session; LANGUAGE sql with a pinned search_path plans it anew in every statement.
+DO $tables$ BEGIN
+    -- The keys that sign contexts, as HMAC (RFC 2104) uses them: padded with zeros to 64 bytes, XOR 0x36 and XOR 0x5c. So the
+    -- built-in sha256() is all that is needed. A key that has expired still says that contexts are signed here.
+    IF to_regclass('pgvpd.signing_key') IS NULL THEN
+        CREATE TABLE pgvpd.signing_key (
+            kid text PRIMARY KEY CHECK (kid ~ '^[A-Za-z0-9_-]{1,16}$'),
+            ipad bytea NOT NULL CHECK (octet_length(ipad) = 64),
+            opad bytea NOT NULL CHECK (octet_length(opad) = 64),
+            not_after timestamptz NOT NULL DEFAULT 'infinity'
+        );
+        COMMENT ON TABLE pgvpd.signing_key IS 'secret: pg_dump --exclude-table-data=pgvpd.signing_key leaves it out';
+    END IF;
+    -- Moved by attach() alone. Its currval() belongs to one session, and no client can set it.
+    IF to_regclass('pgvpd.session_nonce') IS NULL THEN
+        CREATE SEQUENCE pgvpd.session_nonce AS bigint NO CYCLE;
+    END IF;
+    -- Role per tenant (isolation = role): whose role it is.
+    IF to_regclass('pgvpd.tenant_role') IS NULL THEN
+        CREATE TABLE pgvpd.tenant_role (rolname name PRIMARY KEY, tenant text NOT NULL CHECK (tenant <> ''));
+    END IF;
+END $tables$;
+
+-- Installs a key of 32 to 64 bytes, or replaces it. From the first one on, only signed contexts count. What stands in a statement's
+-- text, and what is bound to it, may be logged: `pgvpd init` and `pgvpd key` send it as the data of a COPY.
+CREATE OR REPLACE FUNCTION pgvpd.install_key(key_id text, key bytea, expires timestamptz DEFAULT 'infinity') RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $install_key$
+DECLARE
+    ipad bytea := key || decode(repeat('00', 64 - octet_length(key)), 'hex');
+    opad bytea := ipad;
+BEGIN
+    IF key_id IS NULL OR key_id !~ '^[A-Za-z0-9_-]{1,16}$' THEN
+        RAISE EXCEPTION 'the id of a key has 1 to 16 letters, digits, _ or -' USING ERRCODE = 'invalid_parameter_value';
+    ELSIF key IS NULL OR octet_length(key) NOT BETWEEN 32 AND 64 THEN
+        RAISE EXCEPTION 'a key has 32 to 64 bytes' USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'openssl rand -hex 32 makes one.';
+    END IF;
+    FOR n IN 0..63 LOOP
+        ipad := set_byte(ipad, n, get_byte(ipad, n) # 54);
+        opad := set_byte(opad, n, get_byte(opad, n) # 92);
+    END LOOP;
+    INSERT INTO pgvpd.signing_key VALUES (key_id, ipad, opad, coalesce(expires, 'infinity'))
+    ON CONFLICT (kid) DO UPDATE SET ipad = excluded.ipad, opad = excluded.opad, not_after = excluded.not_after;
+END
+$install_key$;
+
+-- Lets a key expire, at once or later. What was signed with it is void then.
+CREATE OR REPLACE FUNCTION pgvpd.retire_key(key_id text, expires timestamptz DEFAULT now()) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$ BEGIN
+    UPDATE pgvpd.signing_key SET not_after = expires WHERE kid = key_id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no key "%"', key_id USING ERRCODE = 'no_data_found';
+    END IF;
+END $$;
+
+-- The facts of this backend that a context is signed for. Each call gives the session a new nonce, after which every context that
+-- was signed before is void: whoever calls it only blinds himself. 0 where nothing can be written, as on a standby.
+CREATE OR REPLACE FUNCTION pgvpd.attach(OUT pid int, OUT backend_start_us bigint, OUT nonce bigint)
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ BEGIN
+    pid := pg_backend_pid();
+    backend_start_us := coalesce((SELECT extract(epoch FROM a.backend_start) * 1000000 FROM pg_stat_get_activity(pid) a), 0);
+    nonce := CASE WHEN current_setting('transaction_read_only') = 'on' THEN 0 ELSE nextval('pgvpd.session_nonce') END;
+END $$;
+
+-- The session's nonce, NULL if it has none. Where the session has discarded it, currval() raises an error: to catch it takes a
+-- subtransaction, which PostgreSQL up to 16 refuses while a parallel plan runs. There the error ends the statement.
+DO $nonce$ BEGIN
+    EXECUTE format($function$
+        CREATE OR REPLACE FUNCTION pgvpd.nonce() RETURNS bigint
+        LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
+        $$ BEGIN RETURN currval('pgvpd.session_nonce'); %s END $$
+    $function$, CASE WHEN current_setting('server_version_num')::int >= 170000
+        THEN 'EXCEPTION WHEN object_not_in_prerequisite_state THEN RETURN NULL;' ELSE '' END);
+END $nonce$;
+
+-- The context: of a tenant's own role, its tenant; with a key installed, what a proxy has signed for this session, and NULL in any
+-- doubt; without one, the plain setting.
+--
+-- A token has ten fields: v1, key id, pid, backend_start in microseconds, nonce, expiry in microseconds, then in hexadecimal the
+-- database, the session user, the context as JSON, and the HMAC-SHA-256 of all before it. A backend_start, nonce or expiry of 0 is
+-- not looked at: the proxy that signed has decided so. Expiry is compared with the transaction's start, so that no transaction
+-- loses its context half-way. Both hashes are hashed again before they are compared, so that the time it takes says nothing.
+--
+-- PARALLEL RESTRICTED: a worker has another pid. Policies call these inside (SELECT ...), so plans are still parallel. PL/pgSQL,
+-- because it keeps a function's plan for the session; LANGUAGE sql with a pinned search_path plans it anew in every statement.
 CREATE OR REPLACE FUNCTION public.pgvpd_context(var text) RETURNS text
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS
-$$ BEGIN RETURN nullif(current_setting(var, true), ''); END $$;
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $context$
+DECLARE
+    token text := current_setting('pgvpd.context', true);
+    field text[];
+    key pgvpd.signing_key;
+    tenant text;
+BEGIN
+    IF var COLLATE "C" = 'app.current_tenant_id' AND strpos(session_user, '.') > 0 THEN
+        SELECT r.tenant INTO tenant FROM pgvpd.tenant_role r WHERE r.rolname = session_user;
+        IF FOUND THEN
+            RETURN tenant;
+        END IF;
+    END IF;
+    field := string_to_array(token, '.');
+    SELECT * INTO key FROM pgvpd.signing_key k WHERE k.kid = field[2] AND k.not_after > now();
+    IF NOT FOUND THEN
+        -- Names under pgvpd. have values in a token only: so a proxy sees that the token was read.
+        IF EXISTS (SELECT FROM pgvpd.signing_key) OR starts_with(var COLLATE "C", 'pgvpd.') THEN
+            RETURN NULL;
+        END IF;
+        RETURN nullif(current_setting(var, true), '');
+    END IF;
+    IF cardinality(field) <> 10 OR field[1] <> 'v1' OR octet_length(field[10]) <> 64 OR octet_length(token) <> length(token)
+        OR sha256(convert_to(field[10], 'UTF8')) <> sha256(convert_to(encode(sha256(key.opad
+               || sha256(key.ipad || convert_to(left(token, -65), 'UTF8'))), 'hex'), 'UTF8'))
+    THEN
+        RETURN NULL;
+    END IF;
+    IF field[3] = pg_backend_pid()::text
+        AND field[7] = encode(convert_to(current_database()::text, 'UTF8'), 'hex')
+        AND field[8] = encode(convert_to(session_user::text, 'UTF8'), 'hex')
+        AND (field[6] = '0' OR field[6]::bigint > extract(epoch FROM now()) * 1000000)
+        AND (field[4] = '0' OR field[4]::bigint = (SELECT extract(epoch FROM a.backend_start) * 1000000
+                                                   FROM pg_stat_get_activity(pg_backend_pid()) a))
+        AND (field[5] = '0' OR field[5]::bigint = pgvpd.nonce())
+    THEN
+        RETURN nullif(convert_from(decode(field[9], 'hex'), 'UTF8')::json ->> var, '');
+    END IF;
+    RETURN NULL;
+END
+$context$;
 
 CREATE OR REPLACE FUNCTION public.current_tenant_id() RETURNS text
-LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
 $$ BEGIN RETURN public.pgvpd_context('app.current_tenant_id'); END $$;
 
-GRANT EXECUTE ON FUNCTION public.pgvpd_context(text), public.current_tenant_id() TO PUBLIC;
+-- Creates a login role of a tenant's own for `isolation = role`: app_user.acme, with the rights of app_user, whose sessions have that
+-- tenant whatever they set. Without a password. Gives the role's name; a second call changes nothing.
+CREATE OR REPLACE FUNCTION pgvpd.create_tenant_role(tenant text, app_role name DEFAULT 'app_user') RETURNS name
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $create_tenant_role$
+DECLARE
+    role text := app_role || '.' || tenant;
+BEGIN
+    IF coalesce(tenant, '') = '' OR octet_length(role) > 63 THEN
+        RAISE EXCEPTION 'there can be no role for tenant "%"', tenant USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'The role''s name is that of the application''s role, a dot and the tenant, and has at most 63 bytes.';
+    ELSIF EXISTS (SELECT FROM pg_roles JOIN pgvpd.tenant_role USING (rolname) WHERE rolname = role) THEN
+        RETURN role;
+    ELSIF EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
+        RAISE EXCEPTION 'role "%" is there already and is not registered as a tenant''s', role USING ERRCODE = 'duplicate_object',
+            HINT = format('Another database''s: INSERT INTO pgvpd.tenant_role VALUES (%L, %L); else drop it first.', role, tenant);
+    END IF;
+    EXECUTE format('CREATE ROLE %I LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION INHERIT IN ROLE %I',
+                   role, app_role);
+    IF to_regrole('pgvpd_owner') IS NOT NULL THEN
+        EXECUTE format('GRANT %I TO pgvpd_owner', role);
+    END IF;
+    INSERT INTO pgvpd.tenant_role VALUES (role, tenant);
+    RAISE NOTICE E'role % has no password yet: set one with \\password %', quote_ident(role), quote_ident(role);
+    RETURN role;
+END
+$create_tenant_role$;
+REVOKE EXECUTE ON FUNCTION pgvpd.create_tenant_role(text, name) FROM PUBLIC;
+
+-- All of it to pgvpd_owner, where the installer can act as that role and give it CREATE on both schemas for a moment.
+DO $transfer$
+DECLARE
+    owner name := CASE WHEN pg_has_role(to_regrole('pgvpd_owner'),
+        CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END) THEN 'pgvpd_owner' END;
+    schema record;
+    object record;
+BEGIN
+    FOR schema IN SELECT nspname AS name, pg_has_role(nspowner, 'USAGE') AS is_ours FROM pg_namespace
+                  WHERE nspname IN ('pgvpd', 'public') AND owner IS NOT NULL
+    LOOP
+        IF schema.is_ours THEN
+            EXECUTE format('GRANT CREATE ON SCHEMA %I TO pgvpd_owner', schema.name);
+        ELSIF NOT has_schema_privilege(owner, schema.name, 'CREATE') THEN
+            owner := NULL;
+        END IF;
+    END LOOP;
+    FOR object IN
+        SELECT format('%s pgvpd.%I', CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, relname) AS name, relowner AS owner
+        FROM pg_class WHERE oid IN ('pgvpd.signing_key'::regclass, 'pgvpd.tenant_role'::regclass, 'pgvpd.session_nonce'::regclass)
+        UNION ALL
+        SELECT format('FUNCTION %s', oid::regprocedure), proowner
+        FROM pg_proc WHERE oid IN ('pgvpd.install_key(text, bytea, timestamptz)'::regprocedure,
+            'pgvpd.retire_key(text, timestamptz)'::regprocedure, 'pgvpd.attach()'::regprocedure, 'pgvpd.nonce()'::regprocedure,
+            'public.pgvpd_context(text)'::regprocedure, 'public.current_tenant_id()'::regprocedure)
+    LOOP
+        IF object.owner <> to_regrole(owner) THEN
+            EXECUTE format('ALTER %s OWNER TO %I', object.name, owner);
+        END IF;
+        EXECUTE format('REVOKE ALL ON %s FROM PUBLIC, app_user', object.name);
+    END LOOP;
+    GRANT EXECUTE ON FUNCTION public.pgvpd_context(text), public.current_tenant_id(), pgvpd.attach() TO PUBLIC;
+    FOR schema IN SELECT nspname AS name FROM pg_namespace
+                  WHERE nspname IN ('pgvpd', 'public') AND pg_has_role(nspowner, 'USAGE') AND to_regrole('pgvpd_owner') IS NOT NULL
+    LOOP
+        EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM pgvpd_owner', schema.name);
+    END LOOP;
+END
+$transfer$;
 
 -- Casts that give NULL, hence no rows, where a plain cast would raise an error. CASE and not an EXCEPTION block: that
 -- needs a subtransaction, which PostgreSQL refuses while a parallel plan runs.
@@ -387,7 +619,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET quote_all_identifi
                  FROM unnest(CASE WHEN f.acl THEN string_to_array(f.col, ', ') ELSE ARRAY[f.col] END) AS col
                  WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND quote_ident(a.attname) = col
                                    AND pgvpd.has_tenant_index(c.oid, a.attname))) slow
-        WHERE c.relkind IN ('r', 'p', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+        WHERE c.relkind IN ('r', 'p', 'f') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgvpd')
     )
     SELECT name, col, var, enabled, forced, isolation, guard, CASE WHEN kind = 'r' AND col IS NOT NULL THEN slow IS NULL END, CASE
         WHEN kind = 'f' THEN 'NOT PROTECTED: row-level security does not work on a foreign table. '
@@ -410,6 +642,47 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET quote_all_identifi
 $status$;
 GRANT EXECUTE ON FUNCTION public.pgvpd_status() TO PUBLIC;
 
+-- What auth_query asks: what a client that logs in as this role has to prove. SECURITY DEFINER, and so only where the installer
+-- can read pg_authid: a superuser, a member of pg_read_all_data, or who was granted SELECT on it.
+DO $get_auth$
+DECLARE
+    owner oid := (SELECT proowner FROM pg_proc WHERE oid = to_regprocedure('public.pgvpd_get_auth(text)'));
+    readable boolean := has_table_privilege('pg_authid', 'SELECT');
+BEGIN
+    IF has_table_privilege(owner, 'pg_authid', 'SELECT') AND NOT (readable AND pg_has_role(owner, 'USAGE')) THEN
+        RETURN;  -- a superuser has run this file too: the function is his
+    ELSIF NOT readable AND coalesce(pg_has_role(owner, 'USAGE'), true) THEN
+        RAISE NOTICE 'role % cannot read pg_authid: there is no function pgvpd_get_auth for the proxy to ask', current_user
+            USING HINT = 'To have the proxy authenticate clients, set auth_file, or run this file as a superuser.';
+        RETURN;
+    END IF;
+    -- Roles that policies cannot hold are left out, as for app_user above; and expired passwords (CVE-2025-2291 of PgBouncer).
+    CREATE OR REPLACE FUNCTION public.pgvpd_get_auth(role_name text) RETURNS TABLE (role text, verifier text)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+        SELECT a.rolname::text, a.rolpassword FROM pg_authid a
+        WHERE a.rolname = role_name AND a.rolcanlogin AND a.rolpassword IS NOT NULL
+          AND (a.rolvaliduntil IS NULL OR a.rolvaliduntil > now())
+          AND NOT EXISTS (SELECT FROM pg_authid r WHERE (r.rolsuper OR r.rolbypassrls OR r.rolreplication OR r.rolcreaterole)
+                          AND pg_has_role(a.oid, r.oid, 'MEMBER'))
+    $$;
+    IF NOT has_table_privilege(owner, 'pg_authid', 'SELECT') THEN
+        ALTER FUNCTION public.pgvpd_get_auth(text) OWNER TO CURRENT_USER;
+    END IF;
+    REVOKE EXECUTE ON FUNCTION public.pgvpd_get_auth(text) FROM PUBLIC, app_user;
+    IF to_regrole('pgvpd_auth') IS NULL THEN
+        RAISE NOTICE 'there is no role pgvpd_auth to call pgvpd_get_auth, and role % cannot create one', current_user
+            USING HINT = 'Create it (LOGIN, and nothing else) and run this file again.';
+        RETURN;
+    END IF;
+    GRANT EXECUTE ON FUNCTION public.pgvpd_get_auth(text) TO pgvpd_auth;
+    IF pg_has_role('app_user', 'pgvpd_auth', 'MEMBER')
+        OR has_function_privilege('app_user', 'public.pgvpd_get_auth(text)', 'EXECUTE') THEN
+        RAISE EXCEPTION 'role app_user can call pgvpd_get_auth, which shows verifiers' USING ERRCODE = 'invalid_grant_operation',
+            HINT = 'Make it a member of no role that can, pgvpd_auth among them.';
+    END IF;
+END
+$get_auth$;
+
 -- app_user owns none of what policies call.
 CREATE OR REPLACE FUNCTION pgvpd.check_owners() RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -418,6 +691,7 @@ DECLARE
 BEGIN
     SELECT string_agg(object, ', ') INTO owned FROM (
         SELECT 'schema pgvpd', nspowner FROM pg_namespace WHERE nspname = 'pgvpd' UNION ALL
+        SELECT 'relation ' || oid::regclass, relowner FROM pg_class WHERE relnamespace = 'pgvpd'::regnamespace UNION ALL
         SELECT 'function ' || oid::regprocedure, proowner FROM pg_proc WHERE pronamespace = 'pgvpd'::regnamespace
             OR (pronamespace = 'public'::regnamespace AND (proname = 'current_tenant_id' OR starts_with(proname, 'pgvpd_')))
     ) installed (object, owner_oid) WHERE pg_has_role('app_user', owner_oid, 'MEMBER');

@@ -3,6 +3,7 @@
 use crate::Origin;
 use crate::config::{Config, Settings};
 use crate::proxy::{ProxyHandle, StartError, start};
+use crate::resolve::Resolver;
 
 /// Describes a proxy; made by [`Proxy::builder`](crate::Proxy::builder). Later calls win over earlier ones.
 ///
@@ -25,6 +26,7 @@ use crate::proxy::{ProxyHandle, StartError, start};
 #[derive(Debug, Default)]
 pub struct ProxyBuilder {
     settings: Settings,
+    resolvers: Vec<Resolver>,
 }
 
 impl ProxyBuilder {
@@ -46,6 +48,14 @@ impl ProxyBuilder {
     #[must_use]
     pub fn set(mut self, option: &str, value: impl std::fmt::Display) -> Self {
         self.settings.gather(option, value.to_string(), Origin::Code);
+        self
+    }
+
+    /// Adds a resolver of the program's own, beside those of the file that `resolvers` names. A reload takes those of its own
+    /// configuration: see [`Config::with_resolvers`].
+    #[must_use]
+    pub fn resolver(mut self, resolver: Resolver) -> Self {
+        self.resolvers.push(resolver);
         self
     }
 
@@ -78,6 +88,6 @@ impl ProxyBuilder {
     /// # Errors
     /// [`StartError`] where a setting is not valid or a listener cannot be opened.
     pub async fn start(self) -> Result<ProxyHandle, StartError> {
-        start(Config::from_settings(self.settings)?).await
+        start(Config::from_settings(self.settings)?.with_resolvers(self.resolvers)?).await
     }
 }

@@ -1,13 +1,16 @@
-//! Cancel requests: from the key a client holds to the server that its backend is on.
+//! Cancel requests: from the key a client holds to the backend that it holds now.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 use tracing::{debug, warn};
 
 use crate::config::UpstreamAddress;
 use crate::net::connect;
+use crate::random::random_bytes;
 use crate::wire::{CancelKey, CancelRequest};
 
 /// The keys of the sessions that are live now. A request with any other key goes nowhere, so that a late one cannot
@@ -20,7 +23,18 @@ pub(crate) struct CancelRegistry {
 #[derive(Debug, Default)]
 struct Live {
     next_entry: u64,
-    keys: HashMap<CancelKey, (u64, UpstreamAddress)>,
+    keys: HashMap<CancelKey, Target>,
+}
+
+/// Where a key leads.
+#[derive(Debug, Clone)]
+struct Target {
+    entry: u64,
+    upstream: UpstreamAddress,
+    /// What the server knows the backend by.
+    backend: CancelKey,
+    /// Held while a request is on its way.
+    under_way: Arc<RwLock<()>>,
 }
 
 /// A registered key; dropping it makes the key void.
@@ -29,6 +43,7 @@ pub(crate) struct CancelEntry {
     registry: Arc<CancelRegistry>,
     key: CancelKey,
     entry: u64,
+    under_way: Arc<RwLock<()>>,
 }
 
 impl CancelRegistry {
@@ -36,41 +51,84 @@ impl CancelRegistry {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a key valid until the entry is dropped.
+    /// Makes the server's own key valid until the entry is dropped.
     pub(crate) fn register(self: &Arc<Self>, key: CancelKey, upstream: UpstreamAddress) -> CancelEntry {
+        self.enter(key.clone(), key, upstream)
+    }
+
+    /// Makes a new key for a backend, with a secret of so many random bytes, at most 32, valid until the entry is dropped.
+    pub(crate) fn issue(
+        self: &Arc<Self>,
+        secret_bytes: usize,
+        backend: CancelKey,
+        upstream: UpstreamAddress,
+    ) -> CancelEntry {
+        let [a, b, c, d, random @ ..]: [u8; 36] = random_bytes();
+        let secret = random.get(..secret_bytes).unwrap_or(&random).into();
+        // Process ids are positive; clients show them.
+        let pid = i32::from_ne_bytes([a, b, c, d]) & i32::MAX;
+        self.enter(CancelKey { pid, secret }, backend, upstream)
+    }
+
+    fn enter(self: &Arc<Self>, key: CancelKey, backend: CancelKey, upstream: UpstreamAddress) -> CancelEntry {
+        let under_way = Arc::default();
         let mut live = self.live();
         live.next_entry += 1;
         let entry = live.next_entry;
-        live.keys.insert(key.clone(), (entry, upstream));
-        CancelEntry { registry: Arc::clone(self), key, entry }
+        let target = Target { entry, upstream, backend, under_way: Arc::clone(&under_way) };
+        live.keys.insert(key.clone(), target);
+        CancelEntry { registry: Arc::clone(self), key, entry, under_way }
+    }
+
+    /// The target of a key, and what keeps its backend from going to another session meanwhile.
+    fn target(&self, key: &CancelKey) -> Option<(Target, OwnedRwLockReadGuard<()>)> {
+        // Under the lock of the keys: once a key is void, nobody can begin who saw it before.
+        let live = self.live();
+        let target = live.keys.get(key)?;
+        let guard = Arc::clone(&target.under_way).try_read_owned().ok()?;
+        Some((target.clone(), guard))
     }
 
     /// Forwards a request to the server that the key belongs to, and waits until that server has taken it: it closes
     /// the connection then. PostgreSQL answers a cancel request with nothing, and so does this, whatever happened.
     pub(crate) async fn forward(&self, request: CancelRequest) -> Forwarded {
-        let Some(upstream) = self.live().keys.get(&request.key).map(|(_, upstream)| upstream.clone()) else {
+        let Some((target, _guard)) = self.target(&request.key) else {
             debug!(pid = request.key.pid, "cancel request for no live session");
             return Forwarded::Unknown;
         };
-        let sent = async {
-            let mut socket = connect(&upstream).await.map_err(|error| format!("{}: {}", error.target, error.cause))?;
-            let mut packet = Vec::new();
-            request.encode(&mut packet);
-            socket.write_all(&packet).await.map_err(|error| error.to_string())?;
-            while matches!(socket.read(&mut [0; 64]).await, Ok(n) if n > 0) {}
-            Ok::<(), String>(())
-        };
-        match sent.await {
+        let pid = request.key.pid;
+        match send(&CancelRequest { key: target.backend }, &target.upstream).await {
             Ok(()) => {
-                debug!(pid = request.key.pid, "cancel request forwarded");
+                debug!(pid, "cancel request forwarded");
                 Forwarded::Sent
             }
             Err(error) => {
-                warn!(pid = request.key.pid, error, "cancel request could not be forwarded");
+                warn!(pid, error, "cancel request could not be forwarded");
                 Forwarded::Failed
             }
         }
     }
+
+    /// Cancels what a backend does, for a session that is over, and waits until it is taken, within a limit.
+    pub(crate) async fn cancel_backend(
+        &self,
+        backend: Option<&CancelKey>,
+        upstream: &UpstreamAddress,
+        limit: Duration,
+    ) {
+        let Some(key) = backend.cloned() else { return };
+        let _ = tokio::time::timeout(limit, send(&CancelRequest { key }, upstream)).await;
+    }
+}
+
+/// Sends a request, and waits until the server has taken it: it closes the connection then.
+async fn send(request: &CancelRequest, upstream: &UpstreamAddress) -> Result<(), String> {
+    let mut socket = connect(upstream).await.map_err(|error| format!("{}: {}", error.target, error.cause))?;
+    let mut packet = Vec::new();
+    request.encode(&mut packet);
+    socket.write_all(&packet).await.map_err(|error| error.to_string())?;
+    while matches!(socket.read(&mut [0; 64]).await, Ok(n) if n > 0) {}
+    Ok(())
 }
 
 /// What became of a cancel request.
@@ -89,12 +147,25 @@ impl CancelEntry {
     pub(crate) fn request(&self) -> CancelRequest {
         CancelRequest { key: self.key.clone() }
     }
+
+    /// The key that the client is given.
+    pub(crate) fn key(&self) -> &CancelKey {
+        &self.key
+    }
+
+    /// Makes the key void and waits until no request for it is under way any more: only then may the backend be another
+    /// session's.
+    pub(crate) async fn retire(self) {
+        let under_way = Arc::clone(&self.under_way);
+        drop(self);
+        let _last = under_way.write_owned().await;
+    }
 }
 
 impl Drop for CancelEntry {
     fn drop(&mut self) {
         let mut live = self.registry.live();
-        if live.keys.get(&self.key).is_some_and(|(entry, _)| *entry == self.entry) {
+        if live.keys.get(&self.key).is_some_and(|target| target.entry == self.entry) {
             live.keys.remove(&self.key);
         }
     }
@@ -121,5 +192,32 @@ mod tests {
         assert_eq!(registry.forward(request()).await, Forwarded::Failed);
         drop(second);
         assert_eq!(registry.forward(request()).await, Forwarded::Unknown);
+    }
+
+    #[tokio::test]
+    async fn keys_that_are_issued_are_random_and_lead_to_the_backends_own() {
+        let registry = Arc::new(CancelRegistry::default());
+        let nowhere = UpstreamAddress { host: "/nonexistent".into(), port: 1 };
+        let issued: Vec<_> = (0..100).map(|_| registry.issue(32, key(7), nowhere.clone())).collect();
+        let distinct: std::collections::HashSet<_> = issued.iter().map(|entry| entry.key().clone()).collect();
+        assert!(distinct.len() == 100 && distinct.iter().all(|key| key.secret.len() == 32 && key.pid >= 0));
+        let (target, _) = registry.target(issued[0].key()).expect("live");
+        assert_eq!(target.backend, key(7));
+        assert_eq!(registry.forward(CancelRequest { key: key(7) }).await, Forwarded::Unknown, "the backend's own key");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_is_retired_only_when_its_last_request_is_through() {
+        let registry = Arc::new(CancelRegistry::default());
+        let nowhere = UpstreamAddress { host: "/nonexistent".into(), port: 1 };
+        let entry = registry.issue(4, key(7), nowhere);
+        let request = entry.request();
+        let under_way = registry.target(&request.key).expect("live");
+        let mut retired = Box::pin(entry.retire());
+        let waiting = tokio::time::timeout(Duration::from_secs(60), &mut retired).await;
+        assert!(waiting.is_err(), "a request is under way");
+        assert!(registry.target(&request.key).is_none(), "and no other one begins");
+        drop(under_way);
+        retired.await;
     }
 }

@@ -5,8 +5,12 @@
 
 use std::time::Duration;
 
+use crate::auth::SecretsError;
+use crate::context::InjectionError;
+use crate::resolve::{Fault, ResolveError};
 use crate::session::LoginError;
 use crate::tenant::{IdentityError, ParameterError, PolicyError, TenantLimitError};
+use crate::upstream::UpstreamError;
 use crate::wire::{ErrorResponse, SqlState, WireError};
 
 /// An error for the client, in the form that PostgreSQL gives errors.
@@ -40,6 +44,11 @@ impl Refusal {
     /// The proxy is told to stop.
     pub(crate) fn shutting_down() -> Self {
         Self::new(SqlState::ADMIN_SHUTDOWN, "the proxy is shutting down")
+    }
+
+    /// What resolvers have found for a session is not what it was.
+    pub(crate) fn context_changed() -> Self {
+        Self::new(SqlState::ADMIN_SHUTDOWN, "the session's context has changed").hint("Connect again.")
     }
 
     /// `tenant_query_timeout` has passed without a byte either way.
@@ -103,6 +112,9 @@ impl From<IdentityError> for Refusal {
             }
             IdentityError::Format { .. } => refusal.hint("tenant_format accepts only the canonical spelling."),
             IdentityError::Role(_) => refusal.hint("login_roles lists the roles that tenants may use."),
+            IdentityError::RoleTooLong(_) => {
+                refusal.hint("With isolation = role a tenant's name is part of its role's.")
+            }
         }
     }
 }
@@ -138,6 +150,12 @@ impl From<ParameterError> for Refusal {
     }
 }
 
+impl From<InjectionError> for Refusal {
+    fn from(error: InjectionError) -> Self {
+        Self::from(&LoginError::from(error))
+    }
+}
+
 impl From<&LoginError> for Refusal {
     fn from(error: &LoginError) -> Self {
         match error {
@@ -153,6 +171,10 @@ impl From<&LoginError> for Refusal {
             ),
             LoginError::Superuser => Self::new(SqlState::INVALID_AUTHORIZATION, error)
                 .hint("Row-level security does not apply to superusers; log in as a role without SUPERUSER."),
+            LoginError::Role(_) => Self::new(SqlState::INVALID_AUTHORIZATION, error).hint(
+                "Log in as a role that owns no tenants' tables and has no such rights; `pgvpd check` says more. \
+                 role_check = warn lets it in.",
+            ),
             LoginError::Cleartext => Self::new(SqlState::INVALID_AUTHORIZATION, error).hint(
                 "Use scram-sha-256 in pg_hba.conf, or TLS, or a Unix socket; allow_cleartext = true permits it anyway.",
             ),
@@ -163,6 +185,69 @@ impl From<&LoginError> for Refusal {
             LoginError::Encoding(_) => Self::new(SqlState::FEATURE_NOT_SUPPORTED, error)
                 .hint("Use a UTF8 database, ASCII tenant names, or context_in_startup = false."),
             LoginError::NotConfirmed => Self::new(SqlState::CONNECTION_FAILURE, error),
+            LoginError::NoFacts => Self::new(SqlState::CONNECTION_FAILURE, error)
+                .hint("On a standby, and in read-only sessions, that needs: GRANT <this role> TO pgvpd_owner;"),
+            LoginError::NotVerified => Self::new(SqlState::CONNECTION_FAILURE, error).hint(
+                "Its key and the proxy's differ, or it has none: `pgvpd key install` gives it the proxy's. \
+                 With context_signing = prefer a database without a key is served as well.",
+            ),
+            LoginError::NotInstalled => Self::new(SqlState::CONNECTION_FAILURE, error)
+                .hint("Run sql/setup.sql of this release in the database, or `pgvpd init`."),
         }
+    }
+}
+
+impl From<&UpstreamError> for Refusal {
+    fn from(error: &UpstreamError) -> Self {
+        match error {
+            UpstreamError::Connect(_)
+            | UpstreamError::Closed
+            | UpstreamError::Unanswered
+            | UpstreamError::Protocol(_)
+            | UpstreamError::Scram(_)
+            | UpstreamError::Unread => Self::new(SqlState::CONNECTION_FAILURE, error),
+            UpstreamError::Refused { .. } => {
+                Self::new(SqlState::CONNECTION_FAILURE, error).hint("The proxy's log has what the server said.")
+            }
+            UpstreamError::Impostor => Self::new(SqlState::CONNECTION_FAILURE, error).hint(
+                "Check that upstream_host is the right server, and that auth_file, auth_query or upstream_password \
+                 have the role's present secret.",
+            ),
+            UpstreamError::StartupTooLong => Self::new(SqlState::PROTOCOL_VIOLATION, error)
+                .hint("Send fewer or shorter startup parameters; PostgreSQL's limit is 10,000 bytes."),
+            UpstreamError::Cleartext => Self::new(SqlState::INVALID_AUTHORIZATION, error).hint(
+                "Use scram-sha-256 in pg_hba.conf, or TLS, or a Unix socket; allow_cleartext = true permits it anyway.",
+            ),
+            UpstreamError::NoSecret(_) => Self::new(SqlState::INVALID_AUTHORIZATION, error).hint(
+                "Set upstream_password, give the role's password in auth_file, or use scram-sha-256 in pg_hba.conf \
+                 and give clients and the proxy the server's own verifier, with auth_user or auth_file.",
+            ),
+            UpstreamError::Method(_) => Self::new(SqlState::FEATURE_NOT_SUPPORTED, error)
+                .hint("Use scram-sha-256 in pg_hba.conf for the proxy's address."),
+            UpstreamError::Superuser => Self::new(SqlState::INVALID_AUTHORIZATION, error)
+                .hint("Row-level security does not apply to superusers; log in as a role without SUPERUSER."),
+        }
+    }
+}
+
+impl From<&ResolveError> for Refusal {
+    fn from(error: &ResolveError) -> Self {
+        let message = error.for_client();
+        match &error.fault {
+            fault if fault.is_a_refusal() => Self::new(SqlState::INVALID_AUTHORIZATION, message),
+            Fault::Slow(_) | Fault::Busy(_) => Self::new(SqlState::QUERY_CANCELED, message)
+                .hint("The proxy's log has the cause; `pgvpd resolve` shows it."),
+            Fault::Stopped => Self::shutting_down(),
+            _ => Self::new(SqlState::CONNECTION_FAILURE, message)
+                .hint("The proxy's log has the cause; `pgvpd resolve` shows it."),
+        }
+    }
+}
+
+impl From<&SecretsError> for Refusal {
+    fn from(error: &SecretsError) -> Self {
+        Self::new(SqlState::CONNECTION_FAILURE, error).hint(
+            "auth_user must be able to log in to auth_dbname and to run auth_query; the proxy's log has the cause.",
+        )
     }
 }

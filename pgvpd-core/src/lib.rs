@@ -32,17 +32,27 @@ mod context;
 mod error;
 mod limits;
 mod net;
+mod pool;
+mod probe;
 mod proxy;
+mod random;
+mod resolve;
 mod session;
 mod shared;
 pub mod sql;
 pub mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod upstream;
 pub mod wire;
 
 pub use builder::ProxyBuilder;
 pub use config::{Config, ConfigError, Origin, Problem, Settings};
 pub use net::{BindError, FileLimit, raise_file_limit};
+pub use probe::ProbeError;
 pub use proxy::{Proxy, ProxyHandle, Reloaded, StartError};
+pub use resolve::{
+    CodeError, CodeResolver, CodeValues, OnChange, RESOLVER_LATENCY_BOUNDS, ResolveError, Resolver, ResolverStats,
+    Source, Trace, TraceError, TraceOutcome, trace,
+};
 pub use shared::Stats;

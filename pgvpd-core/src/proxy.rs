@@ -11,6 +11,9 @@ use tracing::{debug, info, warn};
 use crate::builder::ProxyBuilder;
 use crate::config::Config;
 use crate::net::{Listener, bind};
+use crate::pool;
+use crate::probe::{self, ProbeError};
+use crate::resolve::{self, ResolverStats};
 use crate::session;
 use crate::shared::{Shared, Stats};
 use crate::{BindError, ConfigError};
@@ -54,6 +57,9 @@ pub enum StartError {
     /// A listener could not be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The database does not verify what the proxy signs.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
 }
 
 /// A running proxy. Dropping the handle stops it at once; [`ProxyHandle::shutdown`] lets sessions finish.
@@ -96,9 +102,12 @@ pub struct Reloaded {
 pub(crate) async fn start(config: Config) -> Result<ProxyHandle, StartError> {
     let (address, listeners) = bind(&config.listen).await?;
     let shared = Arc::new(Shared::new(config));
+    probe::run(&shared, &shared.config.load_full()).await?;
     for listener in listeners {
         shared.tasks.spawn(accept(listener, Arc::clone(&shared)));
     }
+    shared.background.spawn(pool::keep(Arc::clone(&shared)));
+    shared.background.spawn(resolve::keep(Arc::clone(&shared)));
     Ok(ProxyHandle { shared, address })
 }
 
@@ -189,6 +198,28 @@ impl ProxyHandle {
         self.shared.stats()
     }
 
+    /// What each resolver has done, by name; those that have not run yet are not in it.
+    pub fn resolver_stats(&self) -> Vec<ResolverStats> {
+        self.shared.resolving_so_far().map(|resolving| resolving.stats()).unwrap_or_default()
+    }
+
+    /// Makes void what a resolver has found for these parameters, or for any, in every database, as `NOTIFY pgvpd_invalidate` does
+    /// in one. Sessions that go by it and have an `on_change` are resolved again.
+    ///
+    /// ```
+    /// # async fn example() -> Result<(), pgvpd_core::StartError> {
+    /// let proxy = pgvpd_core::Proxy::builder().port(0).start().await?;
+    /// proxy.invalidate_resolver("org_membership", Some(&["42".to_owned()]));
+    /// # Ok(())
+    /// # }
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    pub fn invalidate_resolver(&self, resolver: &str, params: Option<&[String]>) {
+        if let Some(resolving) = self.shared.resolving_so_far() {
+            resolving.invalidate(None, Some(resolver), params, &self.shared);
+        }
+    }
+
     /// Replaces the configuration for new sessions, in whole. Sessions keep the one they started with. Options of the
     /// listener stay as they are and are named in the result.
     pub fn reload(&self, mut config: Config) -> Reloaded {
@@ -214,18 +245,22 @@ impl ProxyHandle {
     pub async fn shutdown(&self, timeout: Duration) -> usize {
         self.shared.draining.cancel();
         self.shared.tasks.close();
-        if tokio::time::timeout(timeout, self.shared.tasks.wait()).await.is_ok() {
-            return 0;
+        let mut closed_by_force = 0;
+        if tokio::time::timeout(timeout, self.shared.tasks.wait()).await.is_err() {
+            closed_by_force = self.shared.sessions.taken();
+            self.shared.abort.cancel();
+            self.shared.tasks.wait().await;
         }
-        let open = self.shared.sessions.taken();
-        self.shared.abort.cancel();
-        self.shared.tasks.wait().await;
-        open
+        self.shared.stopped.cancel();
+        self.shared.background.close();
+        self.shared.background.wait().await;
+        closed_by_force
     }
 
     /// Resolves when the proxy has stopped and every session is closed.
     pub async fn closed(&self) {
         self.shared.tasks.wait().await;
+        self.shared.background.wait().await;
     }
 }
 
@@ -257,7 +292,9 @@ impl Drop for ProxyHandle {
     fn drop(&mut self) {
         self.shared.draining.cancel();
         self.shared.abort.cancel();
+        self.shared.stopped.cancel();
         self.shared.tasks.close();
+        self.shared.background.close();
     }
 }
 

@@ -2,6 +2,9 @@
 
 use std::cell::RefCell;
 
+use super::isolation::{self, IsolationOptions};
+use super::pool::{Pooling, pooling};
+use super::resolvers::resolvers;
 use super::settings::{ConfigError, Problem, Settings};
 use super::values::{self, Checked};
 use super::{Config, Listen, LogFormat, ProxyProtocol, Relay, UpstreamAddress};
@@ -20,7 +23,7 @@ pub(super) fn check(settings: Settings) -> Result<Config, ConfigError> {
         host: reader.read("upstream_host", values::upstream_host).unwrap_or_else(|| "127.0.0.1".into()),
         port: reader.read("upstream_port", values::upstream_port).unwrap_or(5432),
     };
-    let identity = IdentityRules {
+    let mut identity = IdentityRules {
         separator: reader.read("tenant_separator", values::separator).unwrap_or_else(|| ".".into()),
         value_separator: reader.read("value_separator", values::separator).unwrap_or_else(|| ":".into()),
         variables: reader
@@ -29,7 +32,11 @@ pub(super) fn check(settings: Settings) -> Result<Config, ConfigError> {
             .into(),
         format: reader.read("tenant_format", values::tenant_format).unwrap_or(TenantFormat::Text),
         login_roles: reader.read("login_roles", values::names),
+        role_per_tenant: false,
+        resolved: std::sync::Arc::default(),
     };
+    let isolation_options = isolation::isolation(&reader, &mut identity);
+    let needs_messages = isolation::needs_messages(&reader, &isolation_options);
     let bypass = BypassRules {
         users: reader
             .read("superuser_bypass", values::list)
@@ -57,22 +64,24 @@ pub(super) fn check(settings: Settings) -> Result<Config, ConfigError> {
     let tenant_max_connections = reader.read("tenant_max_connections", values::count);
     let tenant_rate_limit = reader.read("tenant_rate_limit", values::rate);
     let tenant_query_timeout = reader.read("tenant_query_timeout", values::seconds);
-    let relay = reader.read("relay", values::relay).unwrap_or(match tenant_query_timeout {
+    let needs_messages = needs_messages.or(tenant_query_timeout.map(|_| "tenant_query_timeout"));
+    let relay = reader.read("relay", values::relay).unwrap_or(match needs_messages {
         None => Relay::Raw,
         Some(_) => Relay::Framed,
     });
     let proxy_protocol = proxy_protocol(&reader);
-    reader.read("pool_mode", |text| values::only(text, "none", &["session", "transaction"]));
+    let Pooling { mode: pool_mode, limits: pool, client_auth, secrets, notices } = pooling(&reader, &mut identity);
+    let resolvers = resolvers(&reader, &mut identity);
     let log_level = reader.read("log_level", values::log_level).unwrap_or_else(|| "info".into());
     let log_format = reader.read("log_format", values::log_format).unwrap_or(LogFormat::Text);
 
     check_between(&reader, &identity);
-    if relay == Relay::Raw && tenant_query_timeout.is_some() {
-        reader.problem(
-            "relay",
-            "raw sees no messages, which tenant_query_timeout needs; use framed, or remove one".into(),
-        );
+    if let Some(option) = needs_messages.filter(|_| relay == Relay::Raw) {
+        reader.problem("relay", format!("raw sees no messages, which {option} needs; use framed, or remove one"));
     }
+    let IsolationOptions { isolation, signing, notifications, role_check, pin_settings } = isolation_options;
+    let relay_of_mode = if pool_mode == super::PoolMode::None { relay } else { Relay::Framed };
+    let notifications = isolation::seen_by(relay_of_mode, notifications);
     let problems = reader.problems.into_inner();
     if !problems.is_empty() {
         return Err(ConfigError { problems });
@@ -83,6 +92,11 @@ pub(super) fn check(settings: Settings) -> Result<Config, ConfigError> {
         identity,
         bypass,
         policy,
+        isolation,
+        signing,
+        notifications,
+        role_check,
+        pin_settings,
         set_role,
         context_in_startup,
         allow_trust,
@@ -92,6 +106,12 @@ pub(super) fn check(settings: Settings) -> Result<Config, ConfigError> {
         tenant_max_connections,
         tenant_rate_limit,
         tenant_query_timeout,
+        pool_mode,
+        pool,
+        client_auth,
+        secrets,
+        resolvers,
+        notices,
         max_client_connections,
         handshake_timeout,
         shutdown_timeout,
@@ -142,20 +162,25 @@ fn check_between(reader: &Reader<'_>, identity: &IdentityRules) {
 }
 
 /// Reads options one by one and collects what is wrong with them.
-struct Reader<'a> {
-    settings: &'a Settings,
+pub(super) struct Reader<'a> {
+    pub(super) settings: &'a Settings,
     problems: RefCell<Vec<Problem>>,
 }
 
 impl Reader<'_> {
     /// The checked value of an option; `None` where it is not set, or wrong (which is then recorded).
-    fn read<T>(&self, name: &str, check: impl FnOnce(&str) -> Checked<T>) -> Option<T> {
+    pub(super) fn read<T>(&self, name: &str, check: impl FnOnce(&str) -> Checked<T>) -> Option<T> {
         debug_assert!(super::OptionSpec::named(name).is_some(), "{name} is not in the table");
         let entry = self.settings.entry(name)?;
         check(&entry.text).map_err(|message| self.problem(name, message)).ok()
     }
 
-    fn problem(&self, name: &str, message: String) {
+    /// True if something is wrong with this option.
+    pub(super) fn is_problem(&self, name: &str) -> bool {
+        self.problems.borrow().iter().any(|problem| problem.option.as_deref() == Some(name))
+    }
+
+    pub(super) fn problem(&self, name: &str, message: String) {
         let origin = self.settings.origin(name).cloned();
         self.problems.borrow_mut().push(Problem { option: Some(name.into()), origin, message });
     }
@@ -164,7 +189,7 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::OPTIONS;
+    use crate::config::{OPTIONS, OptionSpec, PoolMode};
 
     fn config(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let mut settings = Settings::new();
@@ -179,7 +204,14 @@ mod tests {
         let defaults = Config::default();
         for option in OPTIONS {
             // Words that stand for "not set" rather than for a value.
-            if matches!(option.default, "any" | "all" | "none" | "the login role") && option.name != "pool_mode" {
+            let is_word =
+                matches!(option.default, "any" | "all" | "none" | "the login role" | "require with a key, else off");
+            // Some say nothing without another option, and to ask for the filter turns the framed relay on.
+            let is_dependent = matches!(
+                option.name,
+                "auth_query" | "context_key_id" | "context_previous_key_id" | "notifications" | "resolver_pool_size"
+            );
+            if is_word && option.name != "pool_mode" || is_dependent {
                 continue;
             }
             let explicit = config(&[(option.name, option.default)]).unwrap_or_else(|error| panic!("{error}"));
@@ -195,6 +227,8 @@ mod tests {
     fn every_option_is_read_and_a_bad_value_is_refused_by_name() {
         let bad = |name: &str| match name {
             "tenant_separator" | "value_separator" | "set_role" | "log_level" | "upstream_host" => "",
+            "auth_user" | "auth_dbname" | "resolver_user" => "",
+            name if OptionSpec::named(name).is_some_and(|option| option.secret) => "",
             "listen_host" => "/tmp",
             _ => ",",
         };
@@ -222,6 +256,16 @@ mod tests {
             &[("proxy_protocol_from", "10.0.0.0/8")],
             &[("proxy_protocol", "off"), ("proxy_protocol_from", "10.0.0.0/8")],
             &[("proxy_protocol", "require"), ("proxy_protocol_from", "unix")],
+            &[("pool_mode", "session")],
+            &[("pool_mode", "transaction"), ("pool_password", "x")],
+            &[("pool_mode", "session"), ("pool_password", "x"), ("relay", "raw")],
+            &[("pool_mode", "session"), ("pool_password", "x"), ("pool_password_file", "/dev/null")],
+            &[("pool_password", "x")],
+            &[("upstream_password", "x")],
+            &[("pool_mode", "session"), ("auth_user", "asker")],
+            &[("pool_mode", "session"), ("pool_password", "x"), ("auth_dbname", "d")],
+            &[("pool_size", "101")],
+            &[("min_pool_size", "21")],
         ] {
             assert!(config(pairs).is_err(), "{pairs:?}");
         }
@@ -232,6 +276,28 @@ mod tests {
         assert_eq!(config(&[])?.relay, Relay::Raw);
         assert_eq!(config(&[("relay", "framed")])?.relay, Relay::Framed);
         assert_eq!(config(&[("tenant_query_timeout", "5")])?.relay, Relay::Framed);
+        Ok(())
+    }
+
+    #[test]
+    fn a_pool_password_opens_app_user_where_no_roles_are_named() -> Result<(), ConfigError> {
+        let pool = [("pool_mode", "session"), ("pool_password", "s3cret")];
+        let named = [&pool[..], &[("login_roles", "web, api")]].concat();
+        let roles = |config: Config| config.identity.login_roles.unwrap_or_default();
+        assert_eq!(config(&pool)?.pool_mode, PoolMode::Session);
+        assert_eq!(roles(config(&pool)?), ["app_user"]);
+        assert_eq!(roles(config(&named)?), ["web", "api"]);
+        assert_eq!(roles(config(&[])?), [""; 0]);
+        Ok(())
+    }
+
+    #[test]
+    fn no_secret_is_shown() -> Result<(), ConfigError> {
+        let pool = [("pool_mode", "session"), ("pool_password", "s3cret"), ("upstream_password", "s3cret")];
+        let shown = format!("{:?}", config(&pool)?);
+        assert!(!shown.contains("s3cret"), "{shown}");
+        let error = config(&[("pool_password", "s3cret"), ("port", "x")]).expect_err("no pool");
+        assert!(!format!("{error:?} {error}").contains("s3cret"));
         Ok(())
     }
 

@@ -2,7 +2,10 @@
 
 mod check;
 mod file;
+mod isolation;
 mod options;
+mod pool;
+mod resolvers;
 mod settings;
 mod values;
 
@@ -11,7 +14,12 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use isolation::{ContextSigning, Isolation, Notifications, RoleCheck, SigningMode};
 pub use options::{OPTIONS, OptionSpec, Topic};
+pub(crate) use pool::AuthQuery;
+pub use pool::{ClientAuth, PoolLimits, PoolMode, SecretSources};
+pub(crate) use resolvers::ResolverAccount;
+pub use resolvers::ResolverRules;
 pub use settings::{ConfigError, Origin, Problem, Settings};
 
 use crate::tenant::{BypassRules, IdentityRules, Network, TenantPolicy};
@@ -40,6 +48,16 @@ pub struct Config {
     pub bypass: BypassRules,
     /// Which tenants may log in.
     pub policy: TenantPolicy,
+    /// What tells tenants apart in the database.
+    pub isolation: Isolation,
+    /// The keys that contexts are signed with; `None` where they are plain settings.
+    pub signing: Option<ContextSigning>,
+    /// Which notifications reach tenants' sessions.
+    pub notifications: Notifications,
+    /// What becomes of a login with a role that policies cannot hold.
+    pub role_check: RoleCheck,
+    /// Settings that sessions begin with, whatever the role or the database has been given.
+    pub pin_settings: Vec<(String, String)>,
     /// Role to switch to after the login; the login role when `None`.
     pub set_role: Option<String>,
     /// Also send the context variables in the upstream StartupMessage.
@@ -58,6 +76,18 @@ pub struct Config {
     pub tenant_rate_limit: Option<NonZeroU32>,
     /// How long a tenant's session may be idle, or one request outstanding; `None` for no limit.
     pub tenant_query_timeout: Option<Duration>,
+    /// Whether sessions share upstream connections.
+    pub pool_mode: PoolMode,
+    /// The pools' bounds.
+    pub pool: PoolLimits,
+    /// How clients of a pool prove who they are.
+    pub client_auth: ClientAuth,
+    /// What they prove, and what the proxy proves to the server.
+    pub secrets: SecretSources,
+    /// How further values of a tenant's context are worked out.
+    pub resolvers: ResolverRules,
+    /// What the operator should know and is not wrong: to be said where the configuration is checked or put in force.
+    pub notices: Vec<String>,
     /// Sessions at one time.
     pub max_client_connections: usize,
     /// For startup, authentication and injection together.
@@ -83,7 +113,7 @@ pub struct Listen {
 }
 
 /// The PostgreSQL server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UpstreamAddress {
     /// Host name, address, or the absolute path of a Unix socket directory.
     pub host: String,

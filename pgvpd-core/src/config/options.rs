@@ -9,12 +9,18 @@ pub enum Topic {
     Upstream,
     /// From user name to tenant context.
     Identity,
+    /// What keeps tenants apart.
+    Isolation,
     /// Who may log in.
     Access,
     /// Limits of number and time.
     Limits,
     /// Relay and pooling.
     Relay,
+    /// Proofs in pool modes.
+    Authentication,
+    /// Further values of the context.
+    Resolvers,
     /// The log.
     Logging,
 }
@@ -26,9 +32,12 @@ impl Topic {
             Self::Listening => "Listening",
             Self::Upstream => "Upstream",
             Self::Identity => "Tenant identity",
+            Self::Isolation => "Tenant isolation",
             Self::Access => "Access",
             Self::Limits => "Limits",
             Self::Relay => "Relay and pooling",
+            Self::Authentication => "Authentication in pool modes",
+            Self::Resolvers => "Resolvers",
             Self::Logging => "Logging",
         }
     }
@@ -51,6 +60,8 @@ pub struct OptionSpec {
     pub help: &'static str,
     /// True for `true`/`false` options, whose flag may stand without a value.
     pub switch: bool,
+    /// True where the value is a password, which is never shown.
+    pub secret: bool,
 }
 
 impl OptionSpec {
@@ -73,7 +84,7 @@ const fn option(
     value: &'static str,
     help: &'static str,
 ) -> OptionSpec {
-    OptionSpec { name, env, default, value, topic, help, switch: false }
+    OptionSpec { name, env, default, value, topic, help, switch: false, secret: false }
 }
 
 const fn switch(mut spec: OptionSpec) -> OptionSpec {
@@ -81,7 +92,12 @@ const fn switch(mut spec: OptionSpec) -> OptionSpec {
     spec
 }
 
-use Topic::{Access, Identity, Limits, Listening, Logging, Relay, Upstream};
+const fn secret(mut spec: OptionSpec) -> OptionSpec {
+    spec.secret = true;
+    spec
+}
+
+use Topic::{Access, Authentication, Identity, Isolation, Limits, Listening, Logging, Relay, Resolvers, Upstream};
 
 /// Every option, in the order of the manual.
 #[rustfmt::skip]
@@ -116,6 +132,30 @@ pub const OPTIONS: &[OptionSpec] = &[
     option(Identity, "set_role", "PGVPD_SET_ROLE", "the login role", "ROLE",
         "Role to switch to after login. A convenience, not a boundary: a session can return to its login role"),
 
+    option(Isolation, "isolation", "PGVPD_ISOLATION", "context", "KIND",
+        "What tells tenants apart in the database: context, that of the session; or role, a login role of each tenant's own"),
+    option(Isolation, "context_signing", "PGVPD_CONTEXT_SIGNING", "require with a key, else off", "MODE",
+        "Whether contexts are signed so that SQL cannot forge them: off; prefer, also where the database does not verify \
+         them yet; require"),
+    secret(option(Isolation, "context_signing_key", "PGVPD_CONTEXT_SIGNING_KEY", "none", "KEY",
+        "The key, 64 to 128 hexadecimal digits")),
+    option(Isolation, "context_signing_key_file", "PGVPD_CONTEXT_SIGNING_KEY_FILE", "none", "FILE",
+        "A file that holds it"),
+    option(Isolation, "context_key_id", "PGVPD_CONTEXT_KEY_ID", "1", "ID",
+        "The name by which the database knows the key"),
+    secret(option(Isolation, "context_previous_signing_key", "PGVPD_CONTEXT_PREVIOUS_SIGNING_KEY", "none", "KEY",
+        "The key before, which signs where the database does not know the present one yet")),
+    option(Isolation, "context_previous_signing_key_file", "PGVPD_CONTEXT_PREVIOUS_SIGNING_KEY_FILE", "none", "FILE",
+        "A file that holds it"),
+    option(Isolation, "context_previous_key_id", "PGVPD_CONTEXT_PREVIOUS_KEY_ID", "0", "ID",
+        "The name by which the database knows that one"),
+    option(Isolation, "role_check", "PGVPD_ROLE_CHECK", "refuse", "ACTION",
+        "What becomes of a login with a role that policies cannot hold (a superuser's, an owner's): refuse or warn"),
+    option(Isolation, "pin_settings", "PGVPD_PIN_SETTINGS", "local_preload_libraries=; row_security=on; standard_conforming_strings=on", "PAIRS",
+        "Settings that every session begins with, whatever ALTER ROLE or ALTER DATABASE say: name=value; name=value"),
+    option(Isolation, "notifications", "PGVPD_NOTIFICATIONS", "tenant", "WHICH",
+        "Which notifications reach a session: off; tenant, of channels acme and acme:...; all. The raw relay passes all"),
+
     option(Access, "login_roles", "PGVPD_LOGIN_ROLES", "any", "ROLES",
         "Comma-separated roles that a tenant login may name"),
     option(Access, "superuser_bypass", "PGVPD_SUPERUSER_BYPASS", "postgres", "USERS",
@@ -148,7 +188,59 @@ pub const OPTIONS: &[OptionSpec] = &[
         "How a tenant's bytes are passed on after the login: raw, unread; or framed, message by message, which an \
          option that must see messages turns on by itself"),
     option(Relay, "pool_mode", "PGVPD_POOL_MODE", "none", "MODE",
-        "Pooling of upstream connections: none"),
+        "none: each session has an upstream connection of its own; session: it has one from a pool, for as long as it lasts"),
+    option(Relay, "pool_size", "PGVPD_POOL_SIZE", "20", "NUMBER",
+        "Upstream connections of one pool: one role in one database"),
+    option(Relay, "max_upstream_connections", "PGVPD_MAX_UPSTREAM_CONNECTIONS", "100", "NUMBER",
+        "Upstream connections of all pools together; idle ones of other pools are closed to make room"),
+    option(Relay, "min_pool_size", "PGVPD_MIN_POOL_SIZE", "0", "NUMBER",
+        "Upstream connections that a pool keeps open once it has been used"),
+    option(Relay, "pool_checkout_timeout", "PGVPD_POOL_CHECKOUT_TIMEOUT", "5", "SECONDS",
+        "Time that a client waits for an upstream connection"),
+    option(Relay, "pool_idle_timeout", "PGVPD_POOL_IDLE_TIMEOUT", "300", "SECONDS",
+        "Time after which an idle upstream connection is closed"),
+    option(Relay, "server_lifetime", "PGVPD_SERVER_LIFETIME", "3600", "SECONDS",
+        "Age at which an upstream connection is closed, less up to a tenth"),
+    option(Relay, "server_check_delay", "PGVPD_SERVER_CHECK_DELAY", "30", "SECONDS",
+        "Time after which an idle upstream connection is tried before a client gets it"),
+
+    option(Authentication, "client_auth", "PGVPD_CLIENT_AUTH", "scram-sha-256", "METHOD",
+        "How clients prove who they are: scram-sha-256, md5 or cleartext"),
+    option(Authentication, "auth_file", "PGVPD_AUTH_FILE", "none", "FILE",
+        "Roles and their secrets, in the form of PgBouncer's userlist.txt"),
+    option(Authentication, "auth_user", "PGVPD_AUTH_USER", "none", "ROLE",
+        "The role that asks the database for the verifiers of other roles"),
+    option(Authentication, "auth_dbname", "PGVPD_AUTH_DBNAME", "none", "DATABASE",
+        "The database that it asks in"),
+    option(Authentication, "auth_query", "PGVPD_AUTH_QUERY", "SELECT role, verifier FROM public.pgvpd_get_auth($1)", "SQL",
+        "What it asks: a query with the role's name as $1, whose row is the role and its verifier"),
+    option(Authentication, "auth_query_ttl", "PGVPD_AUTH_QUERY_TTL", "30", "SECONDS",
+        "Time that an answer is good for"),
+    secret(option(Authentication, "pool_password", "PGVPD_POOL_PASSWORD", "none", "PASSWORD",
+        "One password for all clients; it opens only login_roles")),
+    option(Authentication, "pool_password_file", "PGVPD_POOL_PASSWORD_FILE", "none", "FILE",
+        "A file that holds it"),
+    secret(option(Authentication, "upstream_password", "PGVPD_UPSTREAM_PASSWORD", "none", "PASSWORD",
+        "The password with which the proxy logs in to PostgreSQL")),
+    option(Authentication, "upstream_password_file", "PGVPD_UPSTREAM_PASSWORD_FILE", "none", "FILE",
+        "A file that holds it"),
+
+    option(Resolvers, "resolvers", "PGVPD_RESOLVERS", "none", "FILE",
+        "TOML file of resolvers: queries that work out further context variables"),
+    option(Resolvers, "resolver_timeout", "PGVPD_RESOLVER_TIMEOUT", "5", "SECONDS",
+        "Time that one resolver may take"),
+    option(Resolvers, "resolver_user", "PGVPD_RESOLVER_USER", "none", "ROLE",
+        "Role that asks, on few connections of the proxy's own; without it the session's own connection is asked"),
+    secret(option(Resolvers, "resolver_password", "PGVPD_RESOLVER_PASSWORD", "none", "PASSWORD",
+        "What the proxy proves to the server for that role")),
+    option(Resolvers, "resolver_password_file", "PGVPD_RESOLVER_PASSWORD_FILE", "none", "FILE",
+        "A file that holds it"),
+    option(Resolvers, "resolver_pool_size", "PGVPD_RESOLVER_POOL_SIZE", "4", "NUMBER",
+        "Connections of that role in one database"),
+    switch(option(Resolvers, "resolver_notify", "PGVPD_RESOLVER_NOTIFY", "false", "BOOL",
+        "Listen to NOTIFY pgvpd_invalidate, which makes results void and has open sessions resolved again")),
+    option(Resolvers, "resolver_cache_size", "PGVPD_RESOLVER_CACHE_SIZE", "64", "MIB",
+        "Memory that results with a cache_ttl may take"),
 
     option(Logging, "log_level", "PGVPD_LOG_LEVEL", "info", "LEVEL",
         "debug, info, warn, error, or a tracing filter such as pgvpd_core=debug"),
@@ -165,13 +257,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "upstream_tls",
     "upstream_tls_verify",
     "upstream_tls_ca",
-    "pool_size",
-    "max_upstream_connections",
-    "pool_password",
-    "upstream_password",
-    "pool_idle_timeout",
-    "pool_checkout_timeout",
-    "resolvers",
     "admin_port",
     "admin_host",
     "admin_token",

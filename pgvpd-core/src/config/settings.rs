@@ -26,17 +26,30 @@ use super::options::{NOT_YET, OPTIONS, OptionSpec};
 /// assert_eq!(error.problems.len(), 2);
 /// # Ok::<(), pgvpd_core::ConfigError>(())
 /// ```
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     values: BTreeMap<&'static str, Value>,
     /// What was wrong where they were gathered, kept so that the check reports everything in one go.
     problems: Vec<Problem>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Value {
     pub(super) text: String,
     pub(super) origin: Origin,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_secret = |name| OptionSpec::named(name).is_some_and(|option| option.secret);
+        let shown = |(name, value): (&&'static str, &Value)| {
+            (*name, if is_secret(name) { "…".to_owned() } else { value.text.clone() }, value.origin.clone())
+        };
+        f.debug_struct("Settings")
+            .field("values", &self.values.iter().map(shown).collect::<Vec<_>>())
+            .field("problems", &self.problems)
+            .finish()
+    }
 }
 
 /// Where a value came from.

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{LogFormat, Relay};
+use super::{ClientAuth, LogFormat, PoolMode, Relay};
 use crate::tenant::{Network, TenantFormat, VariableName};
 
 pub(super) type Checked<T> = Result<T, String>;
@@ -193,11 +193,41 @@ pub(super) fn balancers(text: &str) -> Checked<Vec<Network>> {
     }
 }
 
-/// An option of which this release has one choice.
-pub(super) fn only(text: &str, valid: &str, coming: &[&str]) -> Checked<()> {
+pub(super) fn pool_mode(text: &str) -> Checked<PoolMode> {
     match text {
-        _ if text == valid => Ok(()),
-        _ if coming.contains(&text) => Err(format!("{text:?} is not in this release yet; use {valid}")),
-        _ => Err(format!("{text:?} is not one of {valid}")),
+        "none" => Ok(PoolMode::None),
+        "session" => Ok(PoolMode::Session),
+        "transaction" => Err("\"transaction\" is not in this release yet; use session".into()),
+        _ => Err(format!("{text:?} is not one of none, session")),
+    }
+}
+
+pub(super) fn client_auth(text: &str) -> Checked<ClientAuth> {
+    match text {
+        "scram-sha-256" => Ok(ClientAuth::ScramSha256),
+        "md5" => Ok(ClientAuth::Md5),
+        "cleartext" => Ok(ClientAuth::Cleartext),
+        _ => Err(format!("{text:?} is not one of scram-sha-256, md5, cleartext")),
+    }
+}
+
+pub(super) fn count_or_zero(text: &str) -> Checked<usize> {
+    match text {
+        "0" => Ok(0),
+        _ => count(text).map_err(|_| format!("{text:?} is not a number from 0 to 10000000")),
+    }
+}
+
+pub(super) fn database(text: &str) -> Checked<String> {
+    match text {
+        _ if text.is_empty() || text.contains('\0') => Err(format!("{text:?} is not a database name")),
+        _ => Ok(text.into()),
+    }
+}
+
+pub(super) fn auth_query(text: &str) -> Checked<String> {
+    match text {
+        _ if text.contains('\0') || !text.contains("$1") => Err("has no $1, which stands for the role's name".into()),
+        _ => Ok(text.into()),
     }
 }

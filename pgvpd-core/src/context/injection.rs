@@ -3,20 +3,29 @@
 
 use std::fmt::Write as _;
 
-use crate::tenant::Identity;
-use crate::wire::{bind_and_run, query};
+use super::signature::{Signature, Token};
+use super::token::Facts;
+use crate::config::ContextSigning;
+use crate::tenant::{Identity, VariableName};
+use crate::wire::{BuiltIn, ErrorFields, Function, bind_and_run, bind_and_run_named, function_call, query};
 
-/// Proof that PostgreSQL has confirmed an identity's context on a session. Only [`Injection::confirm`] and
-/// [`Injection::confirm_shown`] make one.
+/// Proof that PostgreSQL has confirmed an identity's context on a session. Only the methods of
+/// [`Injection`] that compare what the server answered make one.
 #[derive(Debug)]
 pub(crate) struct Confirmed(());
 
 /// What must be in force before a session is the client's.
 #[derive(Debug, Clone)]
 pub(crate) struct Injection {
+    /// What the client asked for at its start, where that has not gone to the server in a startup packet.
+    preferences: Vec<(String, String)>,
     /// Names and values: the context, then the role.
     settings: Vec<(String, String)>,
+    /// How many of them the user name gives.
+    given: usize,
     startup: Startup,
+    /// `None` where the context is plain settings.
+    signature: Option<Box<Signature>>,
 }
 
 /// What of it goes as startup parameters.
@@ -29,13 +38,46 @@ enum Startup {
     ContextAndRole,
 }
 
+/// What an answer amounts to.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// Everything is in force.
+    Confirmed(Confirmed),
+    /// Everything but the signed context is, which these facts are needed for.
+    Attached(Facts),
+    /// The database has not verified the context: it knows another key, or none.
+    Unverified,
+}
+
 /// Why a session cannot be handed over.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InjectionError {
     /// The session has superuser rights, to which row-level security does not apply.
     Superuser,
     /// The answer is not the values that were sent.
     NotConfirmed,
+    /// Nothing distinguishes the backend from another one with its pid, so that a context could be used again there.
+    NoFacts,
+    /// The database does not verify what the proxy signs.
+    NotVerified,
+    /// There is nothing in the database that a context could be signed for.
+    NotInstalled,
+}
+
+impl InjectionError {
+    /// True for the error of a server that has no such function, table or schema.
+    pub(crate) fn is_missing(error: &ErrorFields<'_>) -> bool {
+        const MISSING: &[&str] = &["42883", "3F000", "42P01"];
+        error.code().is_some_and(|code| MISSING.contains(&&*code))
+    }
+}
+
+/// What is asked for beside the settings.
+#[derive(Debug, Clone, Copy)]
+enum Extra<'t> {
+    Nothing,
+    Facts,
+    Token(&'t Token),
 }
 
 impl Injection {
@@ -47,26 +89,68 @@ impl Injection {
             true if role == identity.role() => Startup::ContextAndRole,
             true => Startup::Context,
         };
-        Self { settings: context.chain([("role".to_owned(), role.to_owned())]).collect(), startup }
+        let settings: Vec<_> = context.chain([("role".to_owned(), role.to_owned())]).collect();
+        Self { preferences: Vec::new(), given: settings.len() - 1, settings, startup, signature: None }
+    }
+
+    /// As [`Injection::new`], for a connection that has been another session's: nothing is in its startup packet, and what
+    /// the client asked for in its own is set before the context, in the same statement.
+    pub(crate) fn on_pooled(identity: &Identity, role: &str, preferences: Vec<(String, String)>) -> Self {
+        Self { preferences, ..Self::new(identity, role, false) }
+    }
+
+    /// The same, with the context signed for sessions of this user in this database.
+    pub(crate) fn signed(mut self, signing: Option<&ContextSigning>, database: &str, session_user: &str) -> Self {
+        self.signature =
+            signing.map(|signing| Box::new(Signature::new(signing, database, session_user, self.context())));
+        self
+    }
+
+    /// The same, with what resolvers have found.
+    pub(crate) fn with_found(mut self, found: &[(VariableName, String)]) -> Self {
+        let found = found.iter().map(|(name, value)| (name.as_str().to_owned(), value.clone()));
+        let found: Vec<_> = found.collect();
+        self.signature = self.signature.map(|signature| Box::new(signature.with(self.given, &found)));
+        let role = self.settings.pop();
+        self.settings.truncate(self.given);
+        self.settings.extend(found.into_iter().chain(role));
+        self
+    }
+
+    /// What signs the context, where it is signed.
+    pub(crate) fn signature(&self) -> Option<&Signature> {
+        self.signature.as_deref()
+    }
+
+    /// True if a session of passthrough could lose any of it by `RESET ALL`, `RESET ROLE` or `DISCARD ALL`.
+    pub(crate) fn can_be_lost(&self) -> bool {
+        self.signature.is_some() || self.startup != Startup::ContextAndRole || self.has_found()
+    }
+
+    fn has_found(&self) -> bool {
+        self.settings.len() > self.given + 1
     }
 
     /// What the StartupMessage is to carry.
     pub(crate) fn startup_parameters(&self) -> Vec<(String, String)> {
-        let count = match self.startup {
-            Startup::Nothing => 0,
-            Startup::Context => self.settings.len() - 1,
-            Startup::ContextAndRole => self.settings.len(),
+        let (count, role) = match self.startup {
+            Startup::Nothing => (0, None),
+            Startup::Context => (self.given, None),
+            Startup::ContextAndRole => (self.given, self.settings.last()),
         };
-        self.settings.iter().take(count).cloned().collect()
+        self.settings.iter().take(count).chain(role).cloned().collect()
     }
 
     /// Appends the message that asks what is in force, where the startup parameters have set all of it. `None` where
     /// they have not, or where the client's `client_encoding` would change the answer.
     ///
-    /// Three SHOWs cost a fresh server process a quarter of what one SELECT of functions does: they need no catalog.
+    /// Three SHOWs cost a fresh server process a quarter of what one SELECT of functions does: they need no catalog. To sign
+    /// needs one, and [`Injection::request`] brings both.
     pub(crate) fn show(&self, out: &mut Vec<u8>) -> Option<()> {
-        let is_sent_and_plain =
-            self.startup == Startup::ContextAndRole && self.settings.iter().all(|(_, v)| v.is_ascii());
+        let is_sent_and_plain = self.startup == Startup::ContextAndRole
+            && self.signature.is_none()
+            && !self.has_found()
+            && self.settings.iter().all(|(_, v)| v.is_ascii());
         is_sent_and_plain.then(|| {
             let mut sql = String::new();
             for (name, _) in &self.settings {
@@ -81,148 +165,239 @@ impl Injection {
     pub(crate) fn confirm_shown(&self, rows: &[Vec<u8>]) -> Result<Confirmed, InjectionError> {
         let Some((is_superuser, values)) = rows.split_last() else { return Err(InjectionError::NotConfirmed) };
         let values: Vec<_> = values.iter().map(|value| Some(value.as_slice())).collect();
-        self.compare(&[is_superuser], &values)
+        compare(&[is_superuser], &values, &self.settings)?;
+        if self.signature.is_some() { Err(InjectionError::NotConfirmed) } else { Ok(Confirmed(())) }
     }
 
-    /// Appends the messages that set all of it, one round trip, to `out`.
+    /// Appends the messages that set all of it, one round trip, to `out`; a signed context with this token, or else what is needed
+    /// to sign one is asked for.
     ///
     /// Values travel as binary `bytea` in both directions: a client that chose another `client_encoding` at startup
     /// must not decide which characters a tenant's name is made of. Functions are qualified: so must a `search_path`
     /// that it chose not decide which function runs.
-    pub(crate) fn request(&self, out: &mut Vec<u8>) {
-        let pairs: Vec<(&str, &[u8])> =
-            self.settings.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-        bind_and_run(out, &self.statement(), &pairs);
-    }
-
-    fn statement(&self) -> String {
-        const IS_SUPERUSER: &str = "pg_catalog.convert_to(pg_catalog.current_setting('is_superuser'), 'UTF8')";
+    pub(crate) fn request(&self, token: Option<&Token>, out: &mut Vec<u8>) {
+        let extra = self.extra(token);
+        let mut pairs: Vec<_> = self.preferences.iter().chain(&self.settings).map(pair).collect();
         let mut sql = format!("SELECT {IS_SUPERUSER}");
-        for index in 0..self.settings.len() {
-            let (name, value) = (2 * index + 1, 2 * index + 2);
-            let _ = write!(
-                sql,
-                ", pg_catalog.convert_to(pg_catalog.set_config(${name}, \
-                 pg_catalog.convert_from(${value}, 'UTF8'), false), 'UTF8')"
-            );
+        for index in 0..pairs.len() {
+            let _ = write!(sql, ", {}", set_config(2 * index + 1, 2 * index + 2));
         }
+        extra.ask(&mut sql, &mut pairs);
         let _ = write!(sql, ", {IS_SUPERUSER}");
-        sql
+        bind_and_run(out, &sql, &pairs);
     }
 
-    /// Compares the row that came back for [`Injection::request`] with what was asked for.
-    pub(crate) fn confirm(&self, row: &[Option<&[u8]>]) -> Result<Confirmed, InjectionError> {
+    /// Compares what came back for [`Injection::request`] or [`Injection::calls`] with what was asked for.
+    pub(crate) fn confirm(&self, row: &[Option<&[u8]>], token: Option<&Token>) -> Result<Outcome, InjectionError> {
+        self.confirm_row(row, self.preferences.len(), &self.settings, self.extra(token))
+    }
+
+    /// Appends the messages that set only the token, where all else is in force.
+    pub(crate) fn sign(&self, token: &Token, out: &mut Vec<u8>) {
+        let (mut sql, mut pairs) = (format!("SELECT {IS_SUPERUSER}"), Vec::new());
+        Extra::Token(token).ask(&mut sql, &mut pairs);
+        let _ = write!(sql, ", {IS_SUPERUSER}");
+        bind_and_run(out, &sql, &pairs);
+    }
+
+    /// Compares what came back for [`Injection::sign`].
+    pub(crate) fn confirm_signed(&self, row: &[Option<&[u8]>], token: &Token) -> Result<Outcome, InjectionError> {
+        self.confirm_row(row, 0, &[], Extra::Token(token))
+    }
+
+    /// Appends calls that set all of it, with this token where the context is signed, and gives their number. `None` where a value is
+    /// not ASCII: what it means would depend on an encoding, and [`Injection::request`] is the way.
+    ///
+    /// Their results are, in order, the columns of the row that [`Injection::request`] gives. `verifier` is the number of
+    /// `public.pgvpd_context`.
+    pub(crate) fn calls(&self, token: Option<(&Token, Function)>, out: &mut Vec<u8>) -> Option<usize> {
+        let settings = || self.preferences.iter().chain(&self.settings);
+        if !settings().all(|(name, value)| name.is_ascii() && value.is_ascii()) {
+            return None;
+        }
+        let is_superuser =
+            |out: &mut Vec<u8>| function_call(out, BuiltIn::CurrentSetting.into(), &[b"is_superuser", b"f"]);
+        let set = |name: &str, value: &str, out: &mut Vec<u8>| {
+            function_call(out, BuiltIn::SetConfig.into(), &[name.as_bytes(), value.as_bytes(), b"f"]);
+        };
+        is_superuser(out);
+        settings().for_each(|(name, value)| set(name, value, out));
+        if let Some((token, verifier)) = token {
+            set(TOKEN, token.text(), out);
+            function_call(out, verifier, &[token.probe().as_bytes()]);
+        }
+        is_superuser(out);
+        Some(2 + self.preferences.len() + self.settings.len() + 2 * usize::from(token.is_some()))
+    }
+
+    /// Appends the messages that put back what a reset of the client's own has taken away: the context, signed again with this token,
+    /// what the client asked for at its start, where it is as if it had not asked, and the role where there is none.
+    ///
+    /// The statement has a name, and so leaves an unnamed one of the client's alone.
+    pub(crate) fn restore(&self, token: Option<&Token>, out: &mut Vec<u8>) {
+        let mut pairs: Vec<_> = self.preferences.iter().chain(&self.settings).map(pair).collect();
+        let mut sql = format!("SELECT {IS_SUPERUSER}");
+        for index in 0..pairs.len() {
+            let (name, value) = (2 * index + 1, 2 * index + 2);
+            let set = set_config(name, value);
+            let _ = match index {
+                _ if index < self.preferences.len() => write!(
+                    sql,
+                    ", CASE WHEN COALESCE((SELECT setting OPERATOR(pg_catalog.=) reset_val FROM pg_catalog.pg_settings \
+                     WHERE pg_catalog.lower(name) OPERATOR(pg_catalog.=) pg_catalog.lower(${name})), \
+                     COALESCE(pg_catalog.current_setting(${name}, true), '') OPERATOR(pg_catalog.=) '') \
+                     THEN {set} END"
+                ),
+                // The role comes last. One that the client has switched to stays.
+                _ if index + 1 == pairs.len() => write!(
+                    sql,
+                    ", CASE WHEN pg_catalog.current_setting(${name}) OPERATOR(pg_catalog.=) 'none' THEN {set} \
+                     ELSE pg_catalog.convert_to(pg_catalog.convert_from(${value}, 'UTF8'), 'UTF8') END"
+                ),
+                _ => write!(sql, ", {set}"),
+            };
+        }
+        self.extra(token).ask(&mut sql, &mut pairs);
+        let _ = write!(sql, ", {IS_SUPERUSER}");
+        bind_and_run_named(out, "pgvpd", &sql, &pairs);
+    }
+
+    /// Compares the row that came back for [`Injection::restore`] with what was asked for.
+    pub(crate) fn confirm_restored(
+        &self,
+        row: &[Option<&[u8]>],
+        token: Option<&Token>,
+    ) -> Result<Outcome, InjectionError> {
+        self.confirm(row, token)
+    }
+
+    /// Appends the messages that ask for what is needed to sign anew, ahead of [`Injection::restore`].
+    pub(crate) fn attach(&self, out: &mut Vec<u8>) {
+        let (mut sql, mut pairs) = (format!("SELECT {IS_SUPERUSER}"), Vec::new());
+        Extra::Facts.ask(&mut sql, &mut pairs);
+        let _ = write!(sql, ", {IS_SUPERUSER}");
+        bind_and_run_named(out, "pgvpd", &sql, &pairs);
+    }
+
+    /// Reads what came back for [`Injection::attach`].
+    pub(crate) fn attached(row: &[Option<&[u8]>]) -> Result<Facts, InjectionError> {
+        match row {
+            [Some(_), facts, Some(_)] => facts.and_then(Facts::parse).ok_or(InjectionError::NoFacts),
+            _ => Err(InjectionError::NotConfirmed),
+        }
+    }
+
+    /// True if the server's error says that `sql/setup.sql` is missing, or older than signed contexts.
+    pub(crate) fn is_not_installed(&self, error: &ErrorFields<'_>) -> bool {
+        self.signature.is_some() && InjectionError::is_missing(error)
+    }
+
+    /// The role that sessions are switched to.
+    pub(crate) fn role(&self) -> &str {
+        self.settings.last().map_or("", |(_, role)| role)
+    }
+
+    /// The settings without the role.
+    fn context(&self) -> &[(String, String)] {
+        self.settings.split_last().map_or(&[], |(_, context)| context)
+    }
+
+    fn extra<'t>(&self, token: Option<&'t Token>) -> Extra<'t> {
+        match (&self.signature, token) {
+            (None, _) => Extra::Nothing,
+            (Some(_), None) => Extra::Facts,
+            (Some(_), Some(token)) => Extra::Token(token),
+        }
+    }
+
+    /// The row: is_superuser, what became of the preferences (PostgreSQL writes some in its own way), settings, what else was asked
+    /// for, is_superuser.
+    fn confirm_row(
+        &self,
+        row: &[Option<&[u8]>],
+        preferences: usize,
+        settings: &[(String, String)],
+        extra: Extra<'_>,
+    ) -> Result<Outcome, InjectionError> {
         let [Some(before), values @ .., Some(after)] = row else {
             return Err(InjectionError::NotConfirmed);
         };
-        self.compare(&[before, after], values)
-    }
-
-    fn compare(&self, is_superuser: &[&[u8]], values: &[Option<&[u8]>]) -> Result<Confirmed, InjectionError> {
-        if is_superuser.iter().any(|&reading| reading != b"off") {
-            return Err(InjectionError::Superuser);
+        let values = values.get(preferences..).unwrap_or_default();
+        let (values, rest) = values.split_at_checked(settings.len()).ok_or(InjectionError::NotConfirmed)?;
+        compare(&[before, after], values, settings)?;
+        match (extra, rest) {
+            (Extra::Nothing, []) => Ok(Outcome::Confirmed(Confirmed(()))),
+            (Extra::Facts, [facts]) => {
+                facts.and_then(Facts::parse).map(Outcome::Attached).ok_or(InjectionError::NoFacts)
+            }
+            (Extra::Token(token), [found, verified]) if *found == Some(token.text().as_bytes()) => {
+                match verified.is_some_and(|value| value == token.answer().as_bytes()) {
+                    true => {
+                        self.signature.iter().for_each(|signature| signature.verified(token));
+                        Ok(Outcome::Confirmed(Confirmed(())))
+                    }
+                    false => Ok(Outcome::Unverified),
+                }
+            }
+            _ => Err(InjectionError::NotConfirmed),
         }
-        let confirmed = values.len() == self.settings.len()
-            && values.iter().zip(&self.settings).all(|(found, (_, value))| *found == Some(value.as_bytes()));
-        if confirmed { Ok(Confirmed(())) } else { Err(InjectionError::NotConfirmed) }
     }
+}
+
+impl<'t> Extra<'t> {
+    /// Adds its columns and their parameters.
+    fn ask<'p>(self, sql: &mut String, pairs: &mut Vec<(&'p str, &'p [u8])>)
+    where
+        't: 'p,
+    {
+        let next = 2 * pairs.len() + 1;
+        match self {
+            Self::Nothing => {}
+            Self::Facts => {
+                let _ = write!(sql, ", pg_catalog.convert_to(pgvpd.attach()::pg_catalog.text, 'UTF8')");
+            }
+            Self::Token(token) => {
+                let _ = write!(
+                    sql,
+                    ", {}, pg_catalog.convert_to(public.pgvpd_context(${}), 'UTF8')",
+                    set_config(next, next + 1),
+                    next + 2
+                );
+                pairs.extend([(TOKEN, token.text().as_bytes()), (token.probe(), b"")]);
+            }
+        }
+    }
+}
+
+/// The setting that holds a signed context.
+pub(crate) const TOKEN: &str = "pgvpd.context";
+
+const IS_SUPERUSER: &str = "pg_catalog.convert_to(pg_catalog.current_setting('is_superuser'), 'UTF8')";
+
+/// Sets what the parameter `name` names to the value of the parameter `value`, and gives what is in force then.
+fn set_config(name: usize, value: usize) -> String {
+    format!(
+        "pg_catalog.convert_to(pg_catalog.set_config(${name}, pg_catalog.convert_from(${value}, 'UTF8'), false), 'UTF8')"
+    )
+}
+
+fn pair((name, value): &(String, String)) -> (&str, &[u8]) {
+    (name, value.as_bytes())
+}
+
+fn compare(
+    is_superuser: &[&[u8]],
+    values: &[Option<&[u8]>],
+    settings: &[(String, String)],
+) -> Result<(), InjectionError> {
+    if is_superuser.iter().any(|&reading| reading != b"off") {
+        return Err(InjectionError::Superuser);
+    }
+    let confirmed = values.len() == settings.len()
+        && values.iter().zip(settings).all(|(found, (_, value))| *found == Some(value.as_bytes()));
+    if confirmed { Ok(()) } else { Err(InjectionError::NotConfirmed) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tenant::IdentityRules;
-    use crate::wire::TaggedFrames;
-
-    fn injection(user: &str, variables: &[&str]) -> Injection {
-        let rules = IdentityRules::for_tests(variables);
-        let identity = rules.identify(user).expect("valid");
-        Injection::new(&identity, identity.role(), true)
-    }
-
-    #[test]
-    fn values_are_bound_and_never_part_of_the_statement() {
-        let injection = injection("app.x'; drop table t--:y", &["app.a", "app.b"]);
-        assert!(!injection.statement().contains("drop"), "{}", injection.statement());
-        let mut out = Vec::new();
-        injection.request(&mut out);
-        let tags: Vec<u8> = TaggedFrames::new(&out, 10_000).map(|frame| frame.tag).collect();
-        assert_eq!(tags, b"PBES");
-        for placeholder in 1..=6 {
-            assert!(injection.statement().contains(&format!("${placeholder}")), "${placeholder}");
-        }
-    }
-
-    #[test]
-    fn only_the_exact_values_of_a_session_without_superuser_rights_are_confirmed() {
-        let injection = injection("app.acme", &["app.current_tenant_id"]);
-        let off = Some(&b"off"[..]);
-        let (acme, app) = (Some(&b"acme"[..]), Some(&b"app"[..]));
-        assert!(injection.confirm(&[off, acme, app, off]).is_ok());
-        for row in [
-            &[off, Some(b"globex"), app, off][..],
-            &[off, acme, Some(b"postgres"), off],
-            &[off, acme, None, off],
-            &[off, acme, off],
-            &[off, acme, app, off, off],
-            &[None, acme, app, off],
-            &[],
-        ] {
-            assert_eq!(injection.confirm(row).err(), Some(InjectionError::NotConfirmed), "{row:?}");
-        }
-        for row in [[Some(&b"on"[..]), acme, app, off], [off, acme, app, Some(b"on")]] {
-            assert_eq!(injection.confirm(&row).err(), Some(InjectionError::Superuser), "{row:?}");
-        }
-    }
-
-    #[test]
-    fn only_the_login_role_goes_as_a_startup_parameter() {
-        let rules = IdentityRules::for_tests(&["app.current_tenant_id"]);
-        let identity = rules.identify("app.acme").expect("valid");
-        let names = |role: &str, in_startup| {
-            let parameters = Injection::new(&identity, role, in_startup).startup_parameters();
-            parameters.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
-        };
-        assert_eq!(names("app", true), ["app.current_tenant_id", "role"]);
-        assert_eq!(names("reporting", true), ["app.current_tenant_id"]);
-        assert!(names("app", false).is_empty());
-        let asks = |role: &str, in_startup, user: &str| {
-            let identity = rules.identify(user).expect("valid");
-            Injection::new(&identity, role, in_startup).show(&mut Vec::new()).is_some()
-        };
-        assert!(asks("app", true, "app.acme"));
-        for (role, in_startup, user) in
-            [("app", false, "app.acme"), ("reporting", true, "app.acme"), ("app", true, "app.müller")]
-        {
-            assert!(!asks(role, in_startup, user), "{role} {in_startup} {user}");
-        }
-    }
-
-    #[test]
-    fn shown_values_are_confirmed_only_when_each_is_the_one_that_was_sent() {
-        let injection = injection("app.acme:", &["app.current_tenant_id", "app.user"]);
-        let mut out = Vec::new();
-        injection.show(&mut out).expect("all of it is in the startup packet");
-        assert_eq!(
-            &out[5..],
-            b"SHOW \"app\".\"current_tenant_id\"; SHOW \"app\".\"user\"; SHOW \"role\"; SHOW is_superuser\0"
-        );
-        let confirm = |rows: &[&str]| {
-            let rows: Vec<Vec<u8>> = rows.iter().map(|row| row.as_bytes().to_vec()).collect();
-            injection.confirm_shown(&rows).err()
-        };
-        assert_eq!(confirm(&["acme", "", "app", "off"]), None);
-        for rows in [
-            &["globex", "", "app", "off"][..],
-            &["acme", "", "none", "off"],
-            &["acme", "x", "app", "off"],
-            &["acme", "app", "off"],
-            &["acme", "", "", "app", "off"],
-            &["off"],
-            &[],
-        ] {
-            assert_eq!(confirm(rows), Some(InjectionError::NotConfirmed), "{rows:?}");
-        }
-        assert_eq!(confirm(&["acme", "", "app", "on"]), Some(InjectionError::Superuser));
-    }
-}
+#[path = "injection_tests.rs"]
+mod tests;

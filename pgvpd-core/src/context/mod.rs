@@ -1,5 +1,13 @@
-//! The tenant's context on a server session: setting it and having it confirmed. No I/O.
+//! The tenant's context on a server session: signing it, setting it and having it confirmed. No I/O.
 
 mod injection;
+mod role_check;
+mod scope;
+mod signature;
+mod token;
 
-pub(crate) use injection::{Confirmed, Injection, InjectionError};
+pub(crate) use injection::{Confirmed, Injection, InjectionError, Outcome, TOKEN};
+pub(crate) use role_check::{RoleChecks, RoleFault, RoleKey, ask as ask_about_role, read as read_about_role};
+pub(crate) use scope::Scope;
+pub(crate) use signature::Token;
+pub(crate) use token::{Binding, Facts, SigningKey, is_key_id, unhex};

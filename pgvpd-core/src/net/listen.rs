@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, UnixListener, lookup_host};
 use tracing::warn;
 
 use super::Socket;
+use super::socket::set_options;
 use crate::config::{ClientAddress, Listen};
 
 /// Connections that the kernel may hold until they are accepted; it caps this at `net.core.somaxconn`.
@@ -113,8 +115,9 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT))
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+pub(super) fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    set_options(SockRef::from(&socket))?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -162,7 +165,7 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                Ok(Accepted { socket: Socket::tcp(stream)?, address: ClientAddress::Ip(peer.ip()) })
+                Ok(Accepted { socket: Socket::accepted(stream)?, address: ClientAddress::Ip(peer.ip()) })
             }
             Self::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;

@@ -1,9 +1,12 @@
-//! Sockets: listening, dialling, options, and one type for TCP and Unix streams.
+//! Sockets: listening, dialling, options, one type for TCP and Unix streams, and what is buffered on either side of one.
 
+mod buffer;
+mod conn;
 mod file_limit;
 mod listen;
 mod socket;
 
+pub(crate) use conn::Conn;
 pub use file_limit::{FileLimit, raise_file_limit};
 pub use listen::BindError;
 pub(crate) use listen::{Accepted, Listener, bind};

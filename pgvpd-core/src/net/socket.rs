@@ -16,6 +16,12 @@ use crate::config::UpstreamAddress;
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
 
+/// The options that both sides of the proxy have, and its listeners.
+pub(super) fn set_options(socket: SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&KEEPALIVE)
+}
+
 /// A connected stream.
 #[derive(Debug)]
 pub(crate) enum Socket {
@@ -26,9 +32,26 @@ pub(crate) enum Socket {
 impl Socket {
     /// Wraps a TCP stream with the options that both sides of the proxy have: no delay, keepalive.
     pub(crate) fn tcp(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE)?;
+        set_options(SockRef::from(&stream))?;
         Ok(Self::Tcp(stream))
+    }
+
+    /// Wraps a TCP stream from a listener that has the options: Linux hands them on, four system calls a client fewer.
+    pub(crate) fn accepted(stream: TcpStream) -> io::Result<Self> {
+        if cfg!(target_os = "linux") { Ok(Self::Tcp(stream)) } else { Self::tcp(stream) }
+    }
+
+    /// True while the peer has neither sent anything that was not read nor closed its side. Asks the kernel, since what the
+    /// runtime knows may be older.
+    pub(crate) fn is_quiet(&self) -> bool {
+        use rustix::io::Errno;
+        use rustix::net::{RecvFlags, recv};
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let peeked = match self {
+            Self::Tcp(stream) => recv(stream, &mut [0; 1], flags),
+            Self::Unix(stream) => recv(stream, &mut [0; 1], flags),
+        };
+        matches!(peeked, Err(Errno::AGAIN | Errno::INTR))
     }
 
     /// True if nothing between the two ends can listen in: a Unix socket, or a loopback peer.
@@ -91,17 +114,16 @@ impl AsyncWrite for Socket {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
-
     use super::*;
+    use crate::net::listen::bind_tcp;
 
     #[tokio::test]
     async fn both_sides_have_no_delay_and_keepalive() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let listener = bind_tcp("127.0.0.1:0".parse().expect("loopback")).expect("bound");
         let port = listener.local_addr().expect("bound").port();
         let upstream = connect(&UpstreamAddress { host: "localhost".into(), port }).await.expect("connected");
         let (accepted, _) = listener.accept().await.expect("accepted");
-        for socket in [upstream, Socket::tcp(accepted).expect("options")] {
+        for socket in [upstream, Socket::accepted(accepted).expect("options")] {
             let Socket::Tcp(stream) = &socket else { panic!("not TCP") };
             assert!(stream.nodelay().expect("option") && SockRef::from(stream).keepalive().expect("option"));
             assert!(socket.is_local());

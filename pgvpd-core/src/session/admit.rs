@@ -2,15 +2,21 @@
 
 use std::sync::Arc;
 
+use tracing::{debug, info, warn};
+
 use super::login::{Negotiation, Who};
+use super::relay::RelayEnd;
 use super::{Ended, LoginError};
-use crate::config::{ClientAddress, Config};
+use crate::config::{ClientAddress, Config, PoolMode};
 use crate::context::Injection;
 use crate::error::Refusal;
 use crate::limits::Slot;
 use crate::shared::Shared;
-use crate::tenant::{Identity, TenantLimits, TenantSlot, bypass_startup, tenant_startup, unknown_protocol_options};
-use crate::wire::StartupMessage;
+use crate::tenant::{
+    Identity, TenantLimits, TenantSlot, bypass_startup, pinned_settings, tenant_preferences, tenant_startup,
+    unknown_protocol_options,
+};
+use crate::wire::{ProtocolVersion, StartupMessage};
 
 /// A login that the rules permit. Dropping it frees its place.
 #[derive(Debug)]
@@ -19,10 +25,18 @@ pub(super) struct Admission {
     client: StartupMessage,
     /// `None` for a bypass user.
     identity: Option<(Identity, Injection)>,
-    /// The startup packet for the server.
-    pub(super) packet: Vec<u8>,
+    route: Option<Route>,
     tenant: Option<TenantSlot>,
     _slot: Slot,
+}
+
+/// How a session comes to its server connection.
+#[derive(Debug)]
+pub(super) enum Route {
+    /// It gets one of its own to this database, with this startup packet.
+    Passthrough { packet: Vec<u8>, database: Box<str> },
+    /// It gets one from the pool of its role in this database.
+    Pool { database: Box<str> },
 }
 
 /// What is kept of an admission while its session is relayed. Dropping it frees its place.
@@ -44,23 +58,49 @@ pub(super) fn admit(
     config: &Config,
 ) -> Result<Admission, Ended> {
     let user = client.parameter("user").unwrap_or_default();
-    let (identity, upstream, tenant) = if config.bypass.applies(user, address).map_err(Refusal::from)? {
-        (None, bypass_startup(&client), None)
+    let (identity, route, tenant) = if config.bypass.applies(user, address).map_err(Refusal::from)? {
+        let packet = bypass_startup(&client).encode().ok_or(LoginError::StartupTooLong)?;
+        (None, Route::Passthrough { packet, database: Box::default() }, None)
     } else {
         let identity = config.identity.identify(user).map_err(Refusal::from)?;
         config.policy.admit(identity.tenant()).map_err(Refusal::from)?;
-        let role = config.set_role.as_deref().unwrap_or(identity.role());
-        let injection = Injection::new(&identity, role, config.context_in_startup);
-        let own = injection.startup_parameters();
-        let startup = tenant_startup(&client, &identity, own).map_err(Refusal::from)?;
+        let (injection, route) = route(&client, &identity, config)?;
         let tenant = shared.tenants.enter(identity.tenant(), limits(config)).map_err(Refusal::from)?;
-        (Some((identity, injection)), startup, Some(tenant))
+        (Some((identity, injection)), route, Some(tenant))
     };
-    let packet = upstream.encode().ok_or(LoginError::StartupTooLong)?;
     let Some(slot) = shared.sessions.enter(config.max_client_connections) else {
         return Err(Refusal::too_many_clients(config.max_client_connections).into());
     };
-    Ok(Admission { address, client, identity, packet, tenant, _slot: slot })
+    Ok(Admission { address, client, identity, route: Some(route), tenant, _slot: slot })
+}
+
+/// What is to be in force for a tenant's session, and how it gets its connection.
+fn route(client: &StartupMessage, identity: &Identity, config: &Config) -> Result<(Injection, Route), Ended> {
+    let role = config.set_role.as_deref().unwrap_or(identity.role());
+    match config.pool_mode {
+        PoolMode::None => {
+            let injection = Injection::new(identity, role, config.context_in_startup);
+            let mut own = injection.startup_parameters();
+            if config.context_in_startup {
+                // No default that somebody has given the role, or the database, counts.
+                own.extend(identity.resolved().iter().map(|name| (name.as_str().to_owned(), String::new())));
+                own.extend(pinned_settings(client, &config.pin_settings).map_err(Refusal::from)?);
+            }
+            let startup = tenant_startup(client, identity, own).map_err(Refusal::from)?;
+            let database: Box<str> = startup.parameter("database").unwrap_or(identity.role()).into();
+            let injection = injection.signed(config.signing.as_ref(), &database, identity.role());
+            let packet = startup.encode().ok_or(LoginError::StartupTooLong)?;
+            Ok((injection, Route::Passthrough { packet, database }))
+        }
+        PoolMode::Session => {
+            let startup = tenant_startup(client, identity, Vec::new()).map_err(Refusal::from)?;
+            let preferences = tenant_preferences(&startup).map_err(Refusal::from)?;
+            let database = startup.parameter("database").unwrap_or(identity.named_role());
+            let injection = Injection::on_pooled(identity, role, preferences);
+            let injection = injection.signed(config.signing.as_ref(), database, identity.role());
+            Ok((injection, Route::Pool { database: database.into() }))
+        }
+    }
 }
 
 fn limits(config: &Config) -> TenantLimits {
@@ -68,9 +108,29 @@ fn limits(config: &Config) -> TenantLimits {
 }
 
 impl Admission {
-    /// True for a bypass user.
-    pub(super) fn is_bypass(&self) -> bool {
-        self.identity.is_none()
+    /// The way to go on; it is taken once.
+    pub(super) fn take_route(&mut self) -> Route {
+        self.route.take().unwrap_or(Route::Passthrough { packet: Vec::new(), database: Box::default() })
+    }
+
+    /// The protocol version that the client asked for.
+    pub(super) fn protocol(&self) -> ProtocolVersion {
+        self.client.version
+    }
+
+    /// A tenant's identity, and what is to be in force; `None` for a bypass user.
+    pub(super) fn tenant(&self) -> Option<&(Identity, Injection)> {
+        self.identity.as_ref()
+    }
+
+    /// The database as the client typed it.
+    pub(super) fn database(&self) -> &str {
+        self.client.parameter("database").unwrap_or_default()
+    }
+
+    /// The user name as the client typed it.
+    pub(super) fn typed_user(&self) -> &str {
+        self.client.parameter("user").unwrap_or_default()
     }
 
     /// Who logs in, for the login.
@@ -100,6 +160,27 @@ impl Admission {
 }
 
 impl Seat {
+    /// Writes the log of a session's start.
+    pub(super) fn started(&self) {
+        let Self { role, database, address, .. } = self;
+        debug!(tenant = self.tenant(), %role, %database, client = %address, "session started");
+    }
+
+    /// Writes the log of a session's end.
+    pub(super) fn ended(&self, end: &RelayEnd) {
+        let Self { role, database, address, .. } = self;
+        let tenant = self.tenant();
+        match end {
+            RelayEnd::Refused(refusal) => {
+                info!(tenant, %role, %database, client = %address, error = %refusal, "session closed")
+            }
+            RelayEnd::UpstreamProtocol(_) => {
+                warn!(tenant, %role, %database, client = %address, error = %end, "session closed")
+            }
+            _ => debug!(tenant, %role, %database, client = %address, reason = %end, "session ended"),
+        }
+    }
+
     /// The tenant, empty for a bypass user.
     pub(super) fn tenant(&self) -> &str {
         self.tenant.as_ref().map_or("", TenantSlot::tenant)

@@ -12,77 +12,33 @@
 //! Showing: the startup parameters have set everything, and the server is asked what is in force. Where something has
 //! come between, such as a pooler that drops parameters, Injecting sets it.
 //!
+//! Checking, before either, where the role has not been asked about of late: policies must be able to hold it.
+//! Injecting, where the context is signed: the row brings what a signature is bound to ─► Signing ─► row confirmed ─► Ready.
+//! A database that does not verify it is tried with the next key; after the last the login is refused.
+//!
 //! in every state: ErrorResponse ─► passed on, end.  Anything unexpected ─► refusal, end.
 //! ```
 
 use zeroize::Zeroizing;
 
 use super::login_error::{LoginEnd, LoginError};
-use crate::auth::md5_password;
-use crate::context::{Confirmed, Injection, InjectionError};
-use crate::tenant::Identity;
+use super::login_statement::{Progress, Statement};
+pub(super) use super::login_terms::{Legs, LoggedIn, Negotiation, Permit, Who, warn_of_role};
+use crate::auth::{SCRAM_SHA_256, md5_password};
+use crate::config::RoleCheck;
+use crate::context::{Facts, InjectionError, Outcome, RoleFault, Token, ask_about_role, read_about_role};
+use crate::tenant::VariableName;
 use crate::wire::{
     Authentication, BackendKeyData, CancelKey, DataRow, ErrorFields, Frame, ParameterStatus, ProtocolVersion,
     TransactionStatus, authentication_cleartext_password, authentication_sasl, negotiate_protocol_version,
     password_message, tag,
 };
 
-/// The SASL mechanism that is relayed. Others bind to the connection (`-PLUS`) or carry a secret in the clear.
-const SCRAM_SHA_256: &str = "SCRAM-SHA-256";
-
 /// Server encodings under which the bytes of a startup parameter are the characters that the proxy means.
 const UTF8_ENCODINGS: &[&[u8]] = &[b"UTF8", b"SQL_ASCII"];
 
 /// Rows that are kept of the answer to SHOW: 32 context variables, role and is_superuser are fewer.
 const MAX_SHOWN: usize = 64;
-
-/// Who logs in.
-pub(super) enum Who {
-    /// A tenant, with what is to be set.
-    Tenant { identity: Identity, injection: Injection },
-    /// A user of `superuser_bypass`.
-    Bypass,
-}
-
-/// What the rules about proofs and passwords need to know of the two legs.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Legs {
-    /// The client is on loopback or a Unix socket.
-    pub(super) client_is_local: bool,
-    /// So is the server.
-    pub(super) upstream_is_local: bool,
-    pub(super) allow_trust: bool,
-    pub(super) allow_cleartext: bool,
-}
-
-/// What the client asked of the protocol beyond 3.0.
-pub(super) struct Negotiation {
-    /// The version it asked for.
-    pub(super) version: ProtocolVersion,
-    /// The `_pq_.` options that it asked for.
-    pub(super) unknown_options: Vec<String>,
-}
-
-impl Negotiation {
-    fn must_be_answered(&self) -> bool {
-        self.version > ProtocolVersion::LATEST || !self.unknown_options.is_empty()
-    }
-}
-
-/// Proof that a session may be relayed: its context is confirmed, or its user needs none.
-#[derive(Debug)]
-pub(super) enum Permit {
-    Context(Confirmed),
-    Bypass,
-}
-
-/// A finished login.
-#[derive(Debug)]
-pub(super) struct LoggedIn {
-    pub(super) permit: Permit,
-    /// What a CancelRequest must carry; poolers may not give one.
-    pub(super) cancel_key: Option<CancelKey>,
-}
 
 /// What the one reply that the server waits for is to be.
 #[derive(Debug, Clone, Copy)]
@@ -93,27 +49,29 @@ enum Reply {
     HashMd5 { salt: [u8; 4] },
 }
 
-/// Which answer to the injection comes next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Answer {
-    Parse,
-    Bind,
-    Row,
-    Complete,
-    Ready,
-}
-
 #[derive(Debug)]
 enum State {
     Authenticating,
     Starting,
+    /// Others work out what is to be set.
+    Resolving,
+    /// Whether policies hold the role.
+    Checking {
+        statement: Statement,
+        fault: Option<Result<(), RoleFault>>,
+    },
     /// Values as far as they have come; `None` once it is clear that they are not what is to be.
     Showing {
         rows: Option<Vec<Vec<u8>>>,
     },
+    /// Setting everything, or a signed context when all else is set.
     Injecting {
-        next: Answer,
-        confirmed: Option<Confirmed>,
+        statement: Statement,
+        outcome: Option<Outcome>,
+        /// The context that is being set, and those to be tried after it.
+        tokens: Vec<Token>,
+        /// All else is set with it.
+        is_whole: bool,
     },
     Ended,
 }
@@ -127,7 +85,12 @@ pub(super) struct Login {
     expected: Option<Reply>,
     proof_given: bool,
     cancel_key: Option<CancelKey>,
+    /// The role is to be asked about, and what a fault leads to.
+    role_check: Option<RoleCheck>,
+    /// The context is yet to be worked out.
+    resolves: bool,
     server_encoding_is_utf8: bool,
+    client_encoding: Vec<u8>,
     pub(super) to_client: Zeroizing<Vec<u8>>,
     pub(super) to_upstream: Zeroizing<Vec<u8>>,
 }
@@ -142,10 +105,37 @@ impl Login {
             expected: None,
             proof_given: false,
             cancel_key: None,
+            role_check: None,
+            resolves: false,
             server_encoding_is_utf8: false,
+            client_encoding: Vec::new(),
             to_client: Zeroizing::new(Vec::new()),
             to_upstream: Zeroizing::new(Vec::new()),
         }
+    }
+
+    /// Has the role asked about before the context is set.
+    pub(super) fn checking(self, role_check: Option<RoleCheck>) -> Self {
+        Self { role_check, ..self }
+    }
+
+    /// Has it wait for what resolvers find.
+    pub(super) fn resolving(self, resolves: bool) -> Self {
+        Self { resolves, ..self }
+    }
+
+    /// True while it waits for that. Nothing is outstanding on the server's connection, which may be used for it.
+    pub(super) fn awaits_context(&self) -> bool {
+        matches!(self.state, State::Resolving)
+    }
+
+    /// Goes on with what resolvers have found; `facts`: what the context is to be signed for, where that is known.
+    pub(super) fn resolved(&mut self, found: &[(VariableName, String)], facts: Option<Facts>) {
+        if let Who::Tenant { identity, injection } = &self.who {
+            self.who = Who::Tenant { identity: identity.clone(), injection: injection.clone().with_found(found) };
+        }
+        self.resolves = false;
+        self.inject(facts);
     }
 
     /// True while the server waits for the client's reply; every other byte of the client's is held back.
@@ -191,15 +181,21 @@ impl Login {
         match &self.state {
             State::Authenticating => self.on_authentication(message).map(|()| None),
             State::Starting => self.on_starting(message),
+            State::Checking { .. } => self.on_checking(message),
             State::Showing { .. } => self.on_showing(message),
             State::Injecting { .. } => self.on_injecting(message),
-            State::Ended => Err(unexpected(message).into()),
+            State::Resolving | State::Ended => Err(unexpected(message).into()),
         }
     }
 
     fn on_error(&mut self, message: Frame<'_>) -> LoginEnd {
         let fields = ErrorFields::new(message.body);
         let text = fields.message().unwrap_or_default();
+        if let (State::Injecting { .. }, Who::Tenant { injection, .. }) = (&self.state, &self.who)
+            && injection.is_not_installed(&fields)
+        {
+            return LoginError::NotInstalled.into();
+        }
         if let Who::Tenant { injection, .. } = &self.who
             && text.contains("startup parameter")
             && let Some((name, _)) = injection.startup_parameters().into_iter().find(|(name, _)| text.contains(name))
@@ -208,7 +204,7 @@ impl Login {
         }
         self.state = State::Ended;
         append(&mut self.to_client, message);
-        LoginEnd::PassedOn(format!("{} {text}", fields.code().unwrap_or_default()))
+        LoginEnd::PassedOn(fields.summary())
     }
 
     fn on_parameter_status(&mut self, message: Frame<'_>) -> Result<(), LoginError> {
@@ -217,6 +213,7 @@ impl Login {
             b"is_superuser" if status.value == b"on" && matches!(self.who, Who::Tenant { .. }) => {
                 return Err(LoginError::Superuser);
             }
+            b"client_encoding" => self.client_encoding = status.value.to_vec(),
             b"server_encoding" => self.server_encoding_is_utf8 = UTF8_ENCODINGS.contains(&status.value),
             _ => {}
         }
@@ -236,14 +233,13 @@ impl Login {
         if message.tag != tag::AUTHENTICATION || self.expected.is_some() {
             return Err(unexpected(message).into());
         }
-        if let Some(negotiation) = self.negotiation.take().filter(Negotiation::must_be_answered) {
-            let version = negotiation.version.min(ProtocolVersion::LATEST);
-            negotiate_protocol_version(&mut self.to_client, version, &negotiation.unknown_options);
+        if let Some(negotiation) = self.negotiation.take() {
+            negotiation.answer(&mut self.to_client);
         }
         match Authentication::parse(message.body).map_err(LoginError::UpstreamProtocol)? {
             Authentication::Ok => self.on_authenticated(message)?,
-            Authentication::SaslFinal => append(&mut self.to_client, message),
-            Authentication::SaslContinue => self.relay_request(message),
+            Authentication::SaslFinal(_) => append(&mut self.to_client, message),
+            Authentication::SaslContinue(_) => self.relay_request(message),
             Authentication::CleartextPassword => {
                 self.permit_cleartext(self.legs.upstream_is_local)?;
                 self.relay_request(message);
@@ -264,7 +260,7 @@ impl Login {
                     self.expected = Some(Reply::HashMd5 { salt });
                 }
             },
-            Authentication::Other(method) => return Err(LoginError::Method(method_name(method)).into()),
+            Authentication::Other(method) => return Err(LoginError::Method(Authentication::method_name(method)).into()),
         }
         Ok(())
     }
@@ -308,15 +304,52 @@ impl Login {
                         if let Some((name, _)) = foreign.filter(|_| !self.server_encoding_is_utf8) {
                             return Err(LoginError::Encoding(name).into());
                         }
-                        match injection.show(&mut self.to_upstream) {
-                            Some(()) => self.state = State::Showing { rows: Some(Vec::new()) },
-                            None => self.inject(),
+                        if self.role_check.is_some() {
+                            ask_about_role(injection.role(), &mut self.to_upstream);
+                            self.state = State::Checking { statement: Statement::default(), fault: None };
+                        } else {
+                            self.set_context();
                         }
                         Ok(None)
                     }
                 }
             }
             _ => Err(unexpected(message).into()),
+        }
+    }
+
+    fn on_checking(&mut self, message: Frame<'_>) -> Result<Option<LoggedIn>, LoginEnd> {
+        let State::Checking { statement, fault } = &mut self.state else { return Err(unexpected(message).into()) };
+        match statement.on(message).ok_or_else(|| unexpected(message))? {
+            Progress::Waits => {}
+            Progress::Row => {
+                let row = DataRow::parse(message.body).map_err(LoginError::UpstreamProtocol)?;
+                *fault = Some(read_about_role(&row).ok_or_else(|| unexpected(message))?);
+            }
+            Progress::Ready => {
+                let fault = fault.take().ok_or_else(|| unexpected(message))?;
+                self.require_idle(message)?;
+                match (fault, self.role_check) {
+                    (Err(fault), Some(RoleCheck::Warn)) => warn_of_role(self.who.role(), &fault),
+                    (Err(fault), _) => return Err(LoginError::Role(fault).into()),
+                    (Ok(()), _) => {}
+                }
+                self.set_context();
+            }
+        }
+        Ok(None)
+    }
+
+    /// Asks what the startup packet has set, or sets it.
+    fn set_context(&mut self) {
+        let Who::Tenant { injection, .. } = &self.who else { return };
+        if self.resolves {
+            self.state = State::Resolving;
+            return;
+        }
+        match injection.show(&mut self.to_upstream) {
+            Some(()) => self.state = State::Showing { rows: Some(Vec::new()) },
+            None => self.inject(None),
         }
     }
 
@@ -346,10 +379,10 @@ impl Login {
                 let confirmed = injection.confirm_shown(rows.as_deref().unwrap_or_default());
                 self.require_idle(message)?;
                 match confirmed {
-                    Ok(confirmed) => Ok(Some(self.finish(Permit::Context(confirmed), message))),
+                    Ok(confirmed) => Ok(Some(self.finish(Permit::Context(confirmed, None), message))),
                     Err(InjectionError::Superuser) => Err(LoginError::Superuser.into()),
-                    Err(InjectionError::NotConfirmed) => {
-                        self.inject();
+                    Err(_) => {
+                        self.inject(None);
                         Ok(None)
                     }
                 }
@@ -358,33 +391,66 @@ impl Login {
         }
     }
 
-    fn inject(&mut self) {
+    fn inject(&mut self, facts: Option<Facts>) {
         if let Who::Tenant { injection, .. } = &self.who {
-            injection.request(&mut self.to_upstream);
-            self.state = State::Injecting { next: Answer::Parse, confirmed: None };
+            let tokens = injection.signature().zip(facts).map(|(signature, facts)| signature.tokens(facts));
+            let tokens = tokens.unwrap_or_default();
+            injection.request(tokens.last(), &mut self.to_upstream);
+            let statement = Statement::default();
+            self.state = State::Injecting { statement, outcome: None, tokens, is_whole: true };
         }
     }
 
     fn on_injecting(&mut self, message: Frame<'_>) -> Result<Option<LoggedIn>, LoginEnd> {
-        let (State::Injecting { next, confirmed }, Who::Tenant { injection, .. }) = (&mut self.state, &self.who) else {
+        let (State::Injecting { statement, outcome, tokens, is_whole }, Who::Tenant { injection, .. }) =
+            (&mut self.state, &self.who)
+        else {
             return Err(unexpected(message).into());
         };
-        *next = match (*next, message.tag) {
-            (Answer::Parse, tag::PARSE_COMPLETE) => Answer::Bind,
-            (Answer::Bind, tag::BIND_COMPLETE) => Answer::Row,
-            (Answer::Row, tag::DATA_ROW) => {
+        match statement.on(message).ok_or_else(|| unexpected(message))? {
+            Progress::Waits => Ok(None),
+            Progress::Row => {
                 let row = DataRow::parse(message.body).map_err(LoginError::UpstreamProtocol)?;
-                *confirmed = Some(injection.confirm(&row).map_err(LoginError::from)?);
-                Answer::Complete
+                let confirmed = match tokens.last() {
+                    token if *is_whole => injection.confirm(&row, token),
+                    None => Err(InjectionError::NotConfirmed),
+                    Some(token) => injection.confirm_signed(&row, token),
+                };
+                *outcome = Some(confirmed.map_err(LoginError::from)?);
+                Ok(None)
             }
-            (Answer::Complete, tag::COMMAND_COMPLETE) => Answer::Ready,
-            (Answer::Ready, tag::READY_FOR_QUERY) => {
-                let confirmed = confirmed.take().ok_or(LoginError::NotConfirmed)?;
+            Progress::Ready => {
+                let outcome = outcome.take().ok_or(LoginError::NotConfirmed)?;
+                let left = std::mem::take(tokens);
                 self.require_idle(message)?;
-                return Ok(Some(self.finish(Permit::Context(confirmed), message)));
+                self.on_outcome(outcome, left, message)
             }
-            _ => return Err(unexpected(message).into()),
-        };
+        }
+    }
+
+    /// Finishes, or goes on to the context that is to be signed.
+    fn on_outcome(
+        &mut self,
+        outcome: Outcome,
+        mut tokens: Vec<Token>,
+        ready: Frame<'_>,
+    ) -> Result<Option<LoggedIn>, LoginEnd> {
+        let Who::Tenant { injection, .. } = &self.who else { return Err(unexpected(ready).into()) };
+        match outcome {
+            Outcome::Confirmed(confirmed) => {
+                let token = tokens.pop();
+                return Ok(Some(self.finish(Permit::Context(confirmed, token), ready)));
+            }
+            Outcome::Attached(facts) => {
+                tokens = injection.signature().map(|it| it.tokens(facts)).unwrap_or_default();
+            }
+            Outcome::Unverified => {
+                tokens.pop();
+            }
+        }
+        let token = tokens.last().ok_or(LoginError::NotVerified)?;
+        injection.sign(token, &mut self.to_upstream);
+        self.state = State::Injecting { statement: Statement::default(), outcome: None, tokens, is_whole: false };
         Ok(None)
     }
 
@@ -398,15 +464,14 @@ impl Login {
     fn finish(&mut self, permit: Permit, ready: Frame<'_>) -> LoggedIn {
         append(&mut self.to_client, ready);
         self.state = State::Ended;
-        LoggedIn { permit, cancel_key: self.cancel_key.take() }
-    }
-}
-
-impl From<InjectionError> for LoginError {
-    fn from(error: InjectionError) -> Self {
-        match error {
-            InjectionError::Superuser => Self::Superuser,
-            InjectionError::NotConfirmed => Self::NotConfirmed,
+        LoggedIn {
+            permit,
+            cancel_key: self.cancel_key.take(),
+            client_encoding: std::mem::take(&mut self.client_encoding),
+            injection: match std::mem::replace(&mut self.who, Who::Bypass) {
+                Who::Tenant { injection, .. } => Some(injection),
+                Who::Bypass => None,
+            },
         }
     }
 }
@@ -420,17 +485,6 @@ fn append(out: &mut Vec<u8>, message: Frame<'_>) {
 
 fn unexpected(message: Frame<'_>) -> LoginError {
     LoginError::UpstreamProtocol(crate::wire::WireError::Malformed(char::from(message.tag)))
-}
-
-/// Names of the authentication codes that are not relayed (manual, "Message Formats").
-fn method_name(code: i32) -> String {
-    match code {
-        2 => "Kerberos V5".into(),
-        6 => "SCM credentials".into(),
-        7 => "GSSAPI".into(),
-        9 => "SSPI".into(),
-        other => format!("method {other}"),
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Why a login ends without a session.
 
+use crate::context::{InjectionError, RoleFault};
 use crate::net::ConnectError;
 use crate::wire::WireError;
 
@@ -27,6 +28,8 @@ pub(crate) enum LoginError {
     Trust,
     #[error("the role has superuser rights, which tenant isolation does not reach")]
     Superuser,
+    #[error("tenant isolation does not reach the role: {0}")]
+    Role(RoleFault),
     #[error("the upstream server asks for a password that would cross the network in the clear")]
     Cleartext,
     #[error("the upstream server asks for an authentication method that cannot be relayed: {0}")]
@@ -37,6 +40,14 @@ pub(crate) enum LoginError {
     Encoding(String),
     #[error("the upstream server did not confirm the tenant's context")]
     NotConfirmed,
+    #[error(
+        "the database does not show when this role's sessions began, so that a signed context cannot be bound to one"
+    )]
+    NoFacts,
+    #[error("the database does not verify the contexts that the proxy signs")]
+    NotVerified,
+    #[error("the database has no functions that verify a signed context")]
+    NotInstalled,
 }
 
 /// How a login ends without a session.
@@ -51,5 +62,17 @@ pub(super) enum LoginEnd {
 impl From<LoginError> for LoginEnd {
     fn from(error: LoginError) -> Self {
         Self::Refused(error)
+    }
+}
+
+impl From<InjectionError> for LoginError {
+    fn from(error: InjectionError) -> Self {
+        match error {
+            InjectionError::Superuser => Self::Superuser,
+            InjectionError::NotConfirmed => Self::NotConfirmed,
+            InjectionError::NoFacts => Self::NoFacts,
+            InjectionError::NotVerified => Self::NotVerified,
+            InjectionError::NotInstalled => Self::NotInstalled,
+        }
     }
 }

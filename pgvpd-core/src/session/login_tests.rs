@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::context::Injection;
 use crate::tenant::IdentityRules;
 use crate::wire::{TaggedFrames, WireError};
 
@@ -106,7 +107,7 @@ fn a_scram_login_is_relayed_and_ready_only_after_the_context_is_confirmed() {
     assert_eq!(tags(&login.to_client), b"RSK", "ReadyForQuery is held back");
     let logged_in = injected(&mut login, &row(&[b"off", b"acme", b"app_user", b"off"])).expect("confirmed");
     let logged_in = logged_in.expect("ready");
-    assert!(matches!(logged_in.permit, Permit::Context(_)));
+    assert!(matches!(logged_in.permit, Permit::Context(..)));
     assert_eq!(logged_in.cancel_key.expect("key").pid, 7);
     assert_eq!(tags(&login.to_client), b"RSKZ");
 }
@@ -219,7 +220,7 @@ fn a_context_that_the_startup_packet_has_set_is_shown_and_not_set_again() {
     started(&mut login);
     assert_eq!(tags(&login.to_upstream), b"Q");
     let logged_in = shown(&mut login, &[b"acme", b"app_user", b"off"]).expect("confirmed").expect("ready");
-    assert!(matches!(logged_in.permit, Permit::Context(_)));
+    assert!(matches!(logged_in.permit, Permit::Context(..)));
     assert_eq!(tags(&login.to_client), b"RSKZ");
 }
 
@@ -347,4 +348,101 @@ proptest! {
             }
         }
     }
+}
+
+/// A tenant whose context is signed with two keys.
+fn signed() -> Login {
+    let mut settings = crate::config::Settings::new();
+    for (name, value) in [
+        ("context_signing_key", "00".repeat(32)),
+        ("context_key_id", "new".into()),
+        ("context_previous_signing_key", "11".repeat(32)),
+        ("context_previous_key_id", "old".into()),
+    ] {
+        settings.set(name, value).expect("an option");
+    }
+    let config = crate::config::Config::from_settings(settings).expect("valid");
+    let Who::Tenant { identity, injection } = tenant_in_startup("app_user.acme") else { panic!("a tenant") };
+    let injection = injection.signed(config.signing.as_ref(), "shop", "app_user");
+    machine(Who::Tenant { identity, injection }, LOCAL)
+}
+
+const FACTS: &[u8] = b"(7,1700000000000000,42)";
+
+/// The token in what the proxy has sent last.
+fn token(login: &mut Login) -> String {
+    let sent = String::from_utf8_lossy(&login.to_upstream).into_owned();
+    login.to_upstream.clear();
+    let start = sent.rfind("v1.").expect("a token");
+    sent[start..].split(|c: char| !c.is_ascii_alphanumeric() && c != '.').next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_signed_login_is_ready_when_the_database_has_verified_what_was_signed_for_its_backend() {
+    let mut login = signed();
+    started(&mut login);
+    let attached = injected(&mut login, &row(&[b"off", b"acme", b"app_user", FACTS, b"off"])).expect("attached");
+    assert!(attached.is_none(), "not ready without a signature");
+    let signed = token(&mut login);
+    assert!(signed.starts_with("v1.new.7.1700000000000000.42.0.73686f70.6170705f75736572."), "{signed}");
+    let logged_in = injected(&mut login, &row(&[b"off", signed.as_bytes(), b"on", b"off"])).expect("verified");
+    assert!(matches!(logged_in.expect("ready").permit, Permit::Context(_, Some(_))));
+}
+
+#[test]
+fn a_database_that_does_not_verify_is_tried_with_each_key_and_then_refused() {
+    let mut login = signed();
+    started(&mut login);
+    injected(&mut login, &row(&[b"off", b"acme", b"app_user", FACTS, b"off"])).expect("attached");
+    for key in ["v1.new.", "v1.old."] {
+        let signed = token(&mut login);
+        assert!(signed.starts_with(key), "{signed}");
+        let unverified = injected(&mut login, &row(&[b"off", signed.as_bytes(), b"", b"off"]));
+        match key {
+            "v1.new." => assert!(unverified.expect("the next key").is_none()),
+            _ => assert!(matches!(refused(unverified), LoginError::NotVerified)),
+        }
+    }
+}
+
+#[test]
+fn another_token_than_the_one_that_was_sent_and_facts_that_are_none_end_the_login() {
+    let mut login = signed();
+    started(&mut login);
+    let none = injected(&mut login, &row(&[b"off", b"acme", b"app_user", b"(7,0,0)", b"off"]));
+    assert!(matches!(refused(none), LoginError::NoFacts));
+    let mut login = signed();
+    started(&mut login);
+    injected(&mut login, &row(&[b"off", b"acme", b"app_user", FACTS, b"off"])).expect("attached");
+    let other = injected(&mut login, &row(&[b"off", b"v1.new.7", b"on", b"off"]));
+    assert!(matches!(refused(other), LoginError::NotConfirmed));
+    let mut login = signed();
+    started(&mut login);
+    let missing = server(&mut login, tag::ERROR_RESPONSE, b"SERROR\0C42883\0Mno function\0\0");
+    assert!(matches!(refused(missing), LoginError::NotInstalled));
+}
+
+#[test]
+fn a_role_that_policies_cannot_hold_is_refused_before_its_context_is_set_or_warned_of() {
+    let fault = row(&[b"", b"public.orders"]);
+    for (check, answer, is_refused) in [
+        (RoleCheck::Refuse, &fault, true),
+        (RoleCheck::Refuse, &row(&[b"boss", b""]), true),
+        (RoleCheck::Warn, &fault, false),
+        (RoleCheck::Refuse, &row(&[b"", b""]), false),
+    ] {
+        let mut login = acme(LOCAL).checking(Some(check));
+        started(&mut login);
+        let checked = injected(&mut login, answer);
+        if is_refused {
+            assert!(matches!(refused(checked), LoginError::Role(_)));
+            continue;
+        }
+        assert!(checked.expect("the context is next").is_none());
+        let logged_in = injected(&mut login, &row(&[b"off", b"acme", b"app_user", b"off"])).expect("confirmed");
+        assert!(logged_in.is_some());
+    }
+    let mut login = acme(LOCAL).checking(Some(RoleCheck::Warn));
+    started(&mut login);
+    assert!(matches!(refused(injected(&mut login, &row(&[b"x"]))), LoginError::UpstreamProtocol(_)));
 }

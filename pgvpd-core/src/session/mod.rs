@@ -2,19 +2,25 @@
 //!
 //! ```text
 //! accept ─► negotiate ─┬─► cancel: forwarded, end
-//!                      └─► admit ─► passthrough login ─► relay ─► close
+//!                      └─► admit ─┬─► passthrough: login, relay, close
+//!                                 └─► pooled: authenticate, lease, relay, reset
 //! ```
 
 mod admit;
-mod buffer;
-mod conn;
-mod framed;
+mod authenticate;
+mod hearing;
+mod keeper;
 mod login;
 mod login_error;
+mod login_statement;
+mod login_terms;
 mod negotiate;
 mod passthrough;
+mod pooled;
 mod proxied;
 mod relay;
+mod time_limit;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,15 +29,18 @@ use tracing::{debug, info, warn};
 
 pub(crate) use login_error::LoginError;
 
-use self::conn::Conn;
-use self::framed::{Framed, TimeLimit};
+use self::admit::Route;
 use self::negotiate::Greeting;
-use self::passthrough::{Established, Oversight};
-use self::relay::{RelayEnd, Unwatched, relay};
+use self::passthrough::{Established, Framed, Oversight};
+use self::pooled::PooledSession;
+use self::relay::{RelayEnd, Unwatched, relay, stopped};
+use self::time_limit::TimeLimit;
+use self::watch::SessionWatch;
 use crate::cancel::CancelEntry;
 use crate::config::ClientAddress;
 use crate::error::Refusal;
-use crate::net::{Accepted, Socket};
+use crate::net::{Accepted, Conn, Socket};
+use crate::resolve::{Membership, ResolveError};
 use crate::shared::Shared;
 use crate::wire::SqlState;
 
@@ -65,13 +74,27 @@ impl From<LoginError> for Ended {
     }
 }
 
+impl From<ResolveError> for Ended {
+    fn from(error: ResolveError) -> Self {
+        Self::Refused { refusal: Refusal::from(&error), detail: Some(error.to_string()) }
+    }
+}
+
+/// A session that is ready to be relayed.
+enum Session {
+    Passthrough(Box<Established>),
+    Pooled(Box<PooledSession>),
+}
+
 /// Serves one client until it leaves, the server does, or the proxy stops.
 pub(crate) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
     let mut address = accepted.address;
     let mut client = Conn::new(accepted.socket);
     // The login's state is large and short-lived: boxed, it does not weigh on the sessions that are relayed.
     match Box::pin(handshake(&mut client, &mut address, &shared)).await {
-        Ok(established) => run(client, established, &shared).await,
+        Ok(Session::Passthrough(established)) => run(client, *established, &shared).await,
+        // Nor does that of pooled sessions weigh on those of passthrough.
+        Ok(Session::Pooled(session)) => Box::pin(pooled::run(client, *session, &shared)).await,
         Err(ended) => close(client, ended, address, &shared).await,
     }
 }
@@ -82,7 +105,7 @@ async fn handshake(
     client: &mut Conn<Socket>,
     address: &mut ClientAddress,
     shared: &Arc<Shared>,
-) -> Result<Established, Ended> {
+) -> Result<Session, Ended> {
     let config = shared.config.load_full();
     let Some(_greeting) = shared.greetings.enter(config.max_client_connections) else {
         return Err(Refusal::too_many_clients(config.max_client_connections).into());
@@ -103,8 +126,18 @@ async fn handshake(
                 Err(Ended::Cancelled)
             }
             Greeting::Startup(message) => {
-                let admission = admit::admit(message, *address, shared, &config)?;
-                passthrough::establish(client, admission, shared, &config).await
+                let mut admission = admit::admit(message, *address, shared, &config)?;
+                match admission.take_route() {
+                    Route::Passthrough { packet, database } => {
+                        let way = passthrough::Way { packet: &packet, database: &database };
+                        let established = passthrough::establish(client, admission, way, shared, &config).await;
+                        established.map(|session| Session::Passthrough(Box::new(session)))
+                    }
+                    Route::Pool { database } => {
+                        let established = pooled::establish(client, admission, &database, shared, &config).await;
+                        established.map(|session| Session::Pooled(Box::new(session)))
+                    }
+                }
             }
         }
     };
@@ -119,28 +152,35 @@ async fn handshake(
 
 /// Relays an established session and closes both sides.
 async fn run(client: Conn<Socket>, established: Established, shared: &Arc<Shared>) {
-    let Established { session, seat, cancel, oversight } = established;
-    let (tenant, role, database, address) = (seat.tenant(), &*seat.role, &*seat.database, seat.address);
-    debug!(tenant, role, database, client = %address, "session started");
-    let stop = shared.abort.cancelled();
+    let Established { session, seat, cancel, oversight, membership } = established;
+    seat.started();
+    let stop = ends(shared, membership);
     let end = match oversight {
         Oversight::Raw => relay(client, session, &mut Unwatched, stop).await,
-        Oversight::Framed { query_timeout, cancel_timeout } => {
+        Oversight::Framed(framed) => {
+            let Framed { query_timeout, cancel_timeout, keeper, hearing } = *framed;
             let canceller = canceller(cancel.as_ref(), cancel_timeout, shared);
             let limit = query_timeout.map(|timeout| TimeLimit::new(timeout, canceller));
             // Boxed, so that raw sessions do not carry its size.
-            let mut watch = Box::new(Framed::new(limit));
+            let mut watch = Box::new(SessionWatch::new(limit).keeping(keeper).hearing(hearing));
             relay(client, session, &mut *watch, stop).await
         }
     };
-    match &end {
-        RelayEnd::Refused(refusal) => {
-            info!(tenant, role, database, client = %address, error = %refusal, "session closed")
+    seat.ended(&end);
+}
+
+/// When a session of passthrough has to end, and why: the proxy stops, or what let the client in has changed.
+async fn ends(shared: &Shared, membership: Option<Membership>) -> RelayEnd {
+    let changed = async {
+        match membership {
+            Some(mut membership) => _ = membership.changed().await,
+            None => std::future::pending().await,
         }
-        RelayEnd::UpstreamProtocol(_) => {
-            warn!(tenant, role, database, client = %address, error = %end, "session closed")
-        }
-        _ => debug!(tenant, role, database, client = %address, reason = %end, "session ended"),
+    };
+    tokio::select! {
+        biased;
+        end = stopped(&shared.abort) => end,
+        () = changed => RelayEnd::Refused(Refusal::context_changed()),
     }
 }
 

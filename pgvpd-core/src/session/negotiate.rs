@@ -3,8 +3,8 @@
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Ended;
-use super::conn::Conn;
 use crate::error::Refusal;
+use crate::net::Conn;
 use crate::wire::{CancelRequest, FirstPacket, Parsed, SqlState, StartupMessage, first_packet};
 
 /// What a client came for.

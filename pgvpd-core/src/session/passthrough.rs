@@ -7,13 +7,19 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Ended;
 use super::admit::{Admission, Seat};
-use super::conn::Conn;
+use super::hearing::Hearing;
+use super::keeper::Keeper;
 use super::login::{Legs, LoggedIn, Login, Permit};
 use super::login_error::{LoginEnd, LoginError, MAX_HELD_BACK};
 use crate::cancel::CancelEntry;
 use crate::config::{Config, Relay};
+use crate::context::{Facts, Injection, InjectionError, RoleKey, Token};
+use crate::error::Refusal;
+use crate::net::Conn;
 use crate::net::{Socket, connect};
+use crate::resolve::{Found, Job, Membership, OwnSite};
 use crate::shared::Shared;
+use crate::upstream::Parameters;
 use crate::wire::{Frame, Reader};
 
 /// The longest message of a server's that a login may bring.
@@ -40,25 +46,55 @@ pub(super) struct Established {
     pub(super) seat: Seat,
     pub(super) cancel: Option<CancelEntry>,
     pub(super) oversight: Oversight,
+    /// Where the session is to be told when its context has changed.
+    pub(super) membership: Option<Membership>,
+}
+
+/// How a session comes to its own connection.
+pub(super) struct Way<'a> {
+    /// The startup packet.
+    pub(super) packet: &'a [u8],
+    pub(super) database: &'a str,
 }
 
 /// How much of a session the relay looks at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Oversight {
     /// Nothing: `relay = raw`, and bypass users, who are passed through untouched.
     Raw,
-    /// Message headers; with `tenant_query_timeout`, where it is set, and the time that a cancel request may take.
-    Framed { query_timeout: Option<Duration>, cancel_timeout: Duration },
+    /// Message headers, and a few small messages.
+    Framed(Box<Framed>),
+}
+
+/// What is done with the messages of a session.
+pub(super) struct Framed {
+    /// `tenant_query_timeout`, where it is set.
+    pub(super) query_timeout: Option<Duration>,
+    /// The time that a cancel request may take.
+    pub(super) cancel_timeout: Duration,
+    /// `None` where no reset takes the context away.
+    pub(super) keeper: Option<Keeper>,
+    pub(super) hearing: Hearing,
 }
 
 impl Oversight {
-    fn of(admission: &Admission, config: &Config) -> Self {
-        match config.relay {
-            Relay::Framed if !admission.is_bypass() => {
-                Self::Framed { query_timeout: config.tenant_query_timeout, cancel_timeout: config.handshake_timeout }
-            }
-            Relay::Raw | Relay::Framed => Self::Raw,
-        }
+    fn of(
+        admission: &Admission,
+        config: &Config,
+        injection: Option<Injection>,
+        token: Option<Token>,
+        client_encoding: &[u8],
+    ) -> Self {
+        let framed = admission.tenant().zip(injection).filter(|_| config.relay == Relay::Framed);
+        let Some(((identity, _), injection)) = framed else {
+            return Self::Raw;
+        };
+        let keeper = injection.can_be_lost().then(|| Keeper::new(injection, token, true));
+        Self::Framed(Box::new(Framed {
+            query_timeout: config.tenant_query_timeout,
+            cancel_timeout: config.handshake_timeout,
+            keeper,
+            hearing: Hearing::new(config.notifications, identity.tenant(), Some(client_encoding)),
+        }))
     }
 }
 
@@ -66,6 +102,7 @@ impl Oversight {
 pub(super) async fn establish(
     client: &mut Conn<Socket>,
     admission: Admission,
+    way: Way<'_>,
     shared: &Arc<Shared>,
     config: &Config,
 ) -> Result<Established, Ended> {
@@ -80,26 +117,74 @@ pub(super) async fn establish(
         allow_cleartext: config.allow_cleartext,
     };
     let mut upstream = Conn::new(socket);
-    upstream.queue(&admission.packet);
-    let login = Login::new(admission.who(), legs, admission.negotiation());
-    let LoggedIn { permit, cancel_key } = drive(login, client, &mut upstream).await?;
+    upstream.queue(way.packet);
+    let unchecked = role_key(&admission, config).filter(|key| !shared.role_checks.is_known(key));
+    let job = admission.tenant().and_then(|(identity, _)| Job::new(identity, way.database, config, shared));
+    let login = Login::new(admission.who(), legs, admission.negotiation())
+        .checking(unchecked.as_ref().map(|_| config.role_check))
+        .resolving(job.is_some());
+    let mut resolved = None;
+    let resolve = async |upstream: &mut Conn<Socket>| {
+        let Some(job) = &job else { return Err(Refusal::from(InjectionError::NotConfirmed).into()) };
+        let own = OwnSite { conn: upstream, parameters: &mut Parameters::default(), facts: None };
+        let found = shared.resolving(config).resolve(job, Some(own), shared).await.map_err(Ended::from)?;
+        let context = (found.found.clone(), found.facts);
+        resolved = Some(found);
+        Ok(context)
+    };
+    let LoggedIn { permit, cancel_key, client_encoding, injection } =
+        drive(login, client, &mut upstream, resolve).await?;
+    let membership =
+        job.zip(resolved).and_then(|(job, resolved)| shared.resolving(config).follow(job, &resolved, shared));
     let cancel = cancel_key.map(|key| shared.cancels.register(key, config.upstream.clone()));
     shared.counters.count_session();
+    unchecked.into_iter().for_each(|key| shared.role_checks.passed(key));
+    let token = match &permit {
+        Permit::Context(_, token) => token.clone(),
+        Permit::Bypass => None,
+    };
     let session = BoundUpstream { conn: upstream, _permit: permit };
-    let oversight = Oversight::of(&admission, config);
-    Ok(Established { session, seat: admission.into_seat(), cancel, oversight })
+    let oversight = Oversight::of(&admission, config, injection, token, &client_encoding);
+    Ok(Established { session, seat: admission.into_seat(), cancel, oversight, membership })
+}
+
+/// What is to be known of a tenant's role.
+fn role_key(admission: &Admission, config: &Config) -> Option<RoleKey> {
+    let (identity, injection) = admission.tenant()?;
+    Some(RoleKey {
+        upstream: config.upstream.clone(),
+        database: admission.database().into(),
+        login: identity.role().into(),
+        role: injection.role().into(),
+    })
 }
 
 /// Moves messages between the two connections and the state machine until the login is finished. ReadyForQuery and
 /// what comes with it are left queued for the client.
-async fn drive<C, U>(mut login: Login, client: &mut Conn<C>, upstream: &mut Conn<U>) -> Result<LoggedIn, Ended>
+async fn drive<C, U>(
+    mut login: Login,
+    client: &mut Conn<C>,
+    upstream: &mut Conn<U>,
+    resolve: impl AsyncFnOnce(&mut Conn<U>) -> Result<(Found, Option<Facts>), Ended>,
+) -> Result<LoggedIn, Ended>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
+    let mut resolve = Some(resolve);
     loop {
         if let Some(logged_in) = step(&mut login, client, upstream)? {
             return Ok(logged_in);
+        }
+        if login.awaits_context()
+            && let Some(resolve) = resolve.take()
+        {
+            let (found, facts) = tokio::select! {
+                resolved = resolve(upstream) => resolved?,
+                ended = client_leaves(client) => return Err(ended),
+            };
+            login.resolved(&found, facts);
+            continue;
         }
         if upstream.flush().await.is_err() {
             // The server is gone; its last words may still be there to read.
@@ -187,7 +272,10 @@ where
 }
 
 /// Resolves only when the client leaves, or sends more than is held back.
-async fn client_leaves(client: &mut Conn<Socket>) -> Ended {
+pub(super) async fn client_leaves<C>(client: &mut Conn<C>) -> Ended
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
     loop {
         let read = client.fill().await;
         if let Err(ended) = held_back(client, read) {
@@ -219,7 +307,8 @@ mod tests {
         let legs = Legs { client_is_local: true, upstream_is_local: true, allow_trust: false, allow_cleartext: false };
         let negotiation = Negotiation { version: ProtocolVersion::V3_0, unknown_options: vec![] };
         let login = Login::new(Who::Bypass, legs, negotiation);
-        let driven = tokio::time::timeout(Duration::from_secs(60), drive(login, &mut client, &mut upstream));
+        let driven = drive(login, &mut client, &mut upstream, async |_| Err(Ended::ClientGone));
+        let driven = tokio::time::timeout(Duration::from_secs(60), driven);
         driven.await.expect("a login to a dead server ends")
     }
 

@@ -6,9 +6,9 @@ use ppp::{HeaderResult, PartialResult, v1, v2};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Ended;
-use super::conn::Conn;
 use crate::config::{ClientAddress, ProxyProtocol};
 use crate::error::Refusal;
+use crate::net::Conn;
 use crate::wire::SqlState;
 
 /// The longest header: version 2 has 16 bytes and what a 16-bit length can say.

@@ -7,7 +7,7 @@
 //! Per read: one `read` and one `write`, no allocation unless the receiver is slower than the sender.
 //!
 //! What is done with the bytes on their way is a [`Watch`]'s matter: `raw` has [`Unwatched`], which costs nothing;
-//! `framed` has [`Framed`](super::framed::Framed).
+//! `framed` has [`SessionWatch`](super::watch::SessionWatch).
 
 use std::future::poll_fn;
 use std::io;
@@ -16,10 +16,11 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::CancellationToken;
 
-use super::conn::Conn;
 use super::passthrough::BoundUpstream;
 use crate::error::Refusal;
+use crate::net::Conn;
 use crate::wire::WireError;
 
 /// Bytes read at once, and the most that a direction ever holds.
@@ -52,16 +53,44 @@ impl std::fmt::Display for RelayEnd {
     }
 }
 
+/// What becomes of bytes that a watch has seen.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// They are passed on.
+    Pass,
+    /// These are passed on instead.
+    Instead(Vec<u8>),
+    /// These are passed on instead, and no more are read until the watch releases some.
+    Hold(Vec<u8>),
+    /// So many of them are passed on; the client has said that it leaves.
+    Leave(usize),
+}
+
 /// What looks at a session's bytes while they are relayed.
 pub(super) trait Watch {
     /// The client has sent these bytes; an error ends the session before they are passed on.
-    fn requests(&mut self, chunk: &[u8]) -> Result<(), WireError>;
+    fn requests(&mut self, chunk: &[u8]) -> Result<Look, RelayEnd>;
 
     /// The server has sent these bytes; an error ends the session before they are passed on.
-    fn answers(&mut self, chunk: &[u8]) -> Result<(), WireError>;
+    fn answers(&mut self, chunk: &[u8]) -> Result<Look, RelayEnd>;
+
+    /// What the server is to be sent once the client's requests need not be held back any more.
+    fn released(&mut self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// What becomes of the server's stream when the client has ended its own.
+    fn at_client_end(&mut self) -> AtEnd {
+        AtEnd::EndSink
+    }
+
+    /// True once nothing is left to do for a client that has ended its stream.
+    fn is_settled(&self) -> bool {
+        false
+    }
 
     /// Ready when a time limit has passed. `undelivered`: the client has not taken all that the server said.
-    fn poll_expired(&mut self, cx: &mut Context<'_>, undelivered: bool) -> Poll<Refusal>;
+    fn poll_expired(&mut self, cx: &mut Context<'_>, undelivered: bool) -> Poll<RelayEnd>;
 
     /// What may be said to the client before it is closed, behind everything that the server said.
     fn last_words(&self, end: &RelayEnd) -> Option<Refusal>;
@@ -71,15 +100,15 @@ pub(super) trait Watch {
 pub(super) struct Unwatched;
 
 impl Watch for Unwatched {
-    fn requests(&mut self, _: &[u8]) -> Result<(), WireError> {
-        Ok(())
+    fn requests(&mut self, _: &[u8]) -> Result<Look, RelayEnd> {
+        Ok(Look::Pass)
     }
 
-    fn answers(&mut self, _: &[u8]) -> Result<(), WireError> {
-        Ok(())
+    fn answers(&mut self, _: &[u8]) -> Result<Look, RelayEnd> {
+        Ok(Look::Pass)
     }
 
-    fn poll_expired(&mut self, _: &mut Context<'_>, _: bool) -> Poll<Refusal> {
+    fn poll_expired(&mut self, _: &mut Context<'_>, _: bool) -> Poll<RelayEnd> {
         Poll::Pending
     }
 
@@ -88,66 +117,122 @@ impl Watch for Unwatched {
     }
 }
 
+/// The end of every session of a proxy that stops.
+pub(super) async fn stopped(token: &CancellationToken) -> RelayEnd {
+    token.cancelled().await;
+    RelayEnd::Stopped
+}
+
 /// Relays until the server has closed, the client is gone, the watch says so, or `stop` resolves. Both sides are
 /// closed when it returns.
 pub(super) async fn relay<C, U>(
     client: Conn<C>,
     upstream: BoundUpstream<U>,
     watch: &mut impl Watch,
-    stop: impl Future<Output = ()>,
+    stop: impl Future<Output = RelayEnd>,
 ) -> RelayEnd
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    // What the login left over goes first: held-back bytes one way, ReadyForQuery the other.
-    let (mut client, from_client, mut for_client) = client.into_parts();
-    let (mut upstream, from_upstream, _) = upstream.conn.into_parts();
-    let looked_at = watch
-        .answers(&from_upstream)
-        .map_err(RelayEnd::UpstreamProtocol)
-        .and_then(|()| watch.requests(&from_client).map_err(|error| RelayEnd::Refused(error.into())));
-    for_client.extend(from_upstream);
-    let mut requests = Direction::new(from_client, AtEnd::EndSink);
-    let mut answers = Direction::new(for_client, AtEnd::LeaveSink);
-    let mut stop = pin!(stop);
-
-    let relayed = poll_fn(|cx| {
-        // A server that no longer reads may still have said why: only its own end of stream ends the session.
-        match requests.poll(cx, &mut client, &mut upstream, |chunk| watch.requests(chunk)) {
-            Poll::Ready(Done::Source) => return Poll::Ready(RelayEnd::Client),
-            Poll::Ready(Done::Malformed(error)) => return Poll::Ready(RelayEnd::Refused(error.into())),
-            Poll::Ready(Done::Finished | Done::Sink) | Poll::Pending => {}
-        }
-        match answers.poll(cx, &mut upstream, &mut client, |chunk| watch.answers(chunk)) {
-            Poll::Ready(Done::Finished | Done::Source) => return Poll::Ready(RelayEnd::Upstream),
-            Poll::Ready(Done::Sink) => return Poll::Ready(RelayEnd::Client),
-            Poll::Ready(Done::Malformed(error)) => return Poll::Ready(RelayEnd::UpstreamProtocol(error)),
-            Poll::Pending => {}
-        }
-        if stop.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(RelayEnd::Stopped);
-        }
-        watch.poll_expired(cx, answers.holds_bytes()).map(RelayEnd::Refused)
-    });
-    let end = match looked_at {
-        Ok(()) => relayed.await,
-        Err(end) => end,
-    };
-
-    drop(upstream);
-    let last_words = watch.last_words(&end);
-    if end == RelayEnd::Upstream || last_words.is_some() {
-        let mut client = Conn::new(client);
-        client.queue(answers.undelivered());
-        if let Some(refusal) = last_words {
-            let mut message = Vec::new();
-            refusal.encode(&mut message);
-            client.queue(&message);
-        }
-        client.finish().await;
-    }
+    let (upstream, from_upstream, _) = upstream.conn.into_parts();
+    let mut relaying = Relaying::new(client, upstream, from_upstream);
+    let end = relaying.run(watch, pin!(stop)).await;
+    // Boxed, so that a session does not carry the size of its end.
+    Box::pin(relaying.close(&end, watch.last_words(&end))).await;
     end
+}
+
+/// Two streams between which bytes are relayed.
+pub(super) struct Relaying<C, U> {
+    client: C,
+    upstream: U,
+    requests: Direction,
+    answers: Direction,
+    /// What the login left over, not yet looked at: held-back bytes one way, ReadyForQuery the other.
+    left_over: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl<C, U> Relaying<C, U>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    pub(super) fn new(client: Conn<C>, upstream: U, from_upstream: Vec<u8>) -> Self {
+        let (client, from_client, for_client) = client.into_parts();
+        Self {
+            client,
+            upstream,
+            requests: Direction::new(Vec::new()),
+            answers: Direction::new(for_client),
+            left_over: Some((from_client, from_upstream)),
+        }
+    }
+
+    /// Relays until the server has closed, the client is gone, the watch says so, or `stop` resolves.
+    pub(super) async fn run(
+        &mut self,
+        watch: &mut impl Watch,
+        mut stop: Pin<&mut impl Future<Output = RelayEnd>>,
+    ) -> RelayEnd {
+        if let Some((from_client, from_upstream)) = self.left_over.take() {
+            let looked_at = self.answers.take(&from_upstream, |chunk| watch.answers(chunk));
+            let looked_at = looked_at.and_then(|()| self.requests.take(&from_client, |chunk| watch.requests(chunk)));
+            if let Err(end) = looked_at {
+                return end;
+            }
+        }
+        poll_fn(|cx| {
+            loop {
+                let Self { client, upstream, requests, answers, .. } = self;
+                // A server that no longer reads may still have said why: only its own end of stream ends the session.
+                match requests.poll(cx, client, upstream, |chunk| watch.requests(chunk)) {
+                    Poll::Ready(Done::Source | Done::Left) => return Poll::Ready(RelayEnd::Client),
+                    Poll::Ready(Done::Told(end)) => return Poll::Ready(end),
+                    Poll::Ready(Done::Finished) => requests.poll_end(cx, upstream, watch),
+                    Poll::Ready(Done::Sink) | Poll::Pending => {}
+                }
+                match answers.poll(cx, upstream, client, |chunk| watch.answers(chunk)) {
+                    Poll::Ready(Done::Finished | Done::Source | Done::Left) => return Poll::Ready(RelayEnd::Upstream),
+                    Poll::Ready(Done::Sink) => return Poll::Ready(RelayEnd::Client),
+                    Poll::Ready(Done::Told(end)) => return Poll::Ready(end),
+                    Poll::Pending => {}
+                }
+                if let Some(bytes) = watch.released() {
+                    requests.release(bytes);
+                    continue;
+                }
+                if requests.has_ended() && watch.is_settled() && !answers.holds_bytes() {
+                    return Poll::Ready(RelayEnd::Client);
+                }
+                if let Poll::Ready(end) = stop.as_mut().poll(cx) {
+                    return Poll::Ready(end);
+                }
+                return watch.poll_expired(cx, answers.holds_bytes());
+            }
+        })
+        .await
+    }
+
+    /// True if the server has been given everything that the client sent and the watch let pass.
+    pub(super) fn has_delivered_requests(&self) -> bool {
+        !self.requests.holds_bytes()
+    }
+
+    /// Closes the server's side, then the client's, with last words where there are any.
+    pub(super) async fn close(self, end: &RelayEnd, last_words: Option<Refusal>) {
+        drop(self.upstream);
+        if *end == RelayEnd::Upstream || last_words.is_some() {
+            let mut client = Conn::new(self.client);
+            client.queue(self.answers.undelivered());
+            if let Some(refusal) = last_words {
+                let mut message = Vec::new();
+                refusal.encode(&mut message);
+                client.queue(&message);
+            }
+            client.finish().await;
+        }
+    }
 }
 
 /// How a direction came to its end.
@@ -159,25 +244,27 @@ enum Done {
     Source,
     /// Writing failed.
     Sink,
-    /// The bytes are not messages; they have not been passed on.
-    Malformed(WireError),
+    /// The client has said that it leaves, and the sink has taken everything before that.
+    Left,
+    /// The watch ended it; the bytes have not been passed on.
+    Told(RelayEnd),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Progress {
     /// Bytes flow.
     Open,
-    /// The source is at its end; the sink has yet to take everything.
-    Ending,
+    /// The source is at its end, or has said so; the sink has yet to take everything.
+    Ending(Done),
     Done(Done),
 }
 
-/// What becomes of the sink's stream when the source has ended.
+/// What becomes of the server's stream when the client has ended its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum AtEnd {
-    /// It is ended too, as the other direction may go on.
+pub(super) enum AtEnd {
+    /// It is ended too; answers may go on.
     EndSink,
-    /// It stays open for last words.
+    /// It stays open: another session is to have it.
     LeaveSink,
 }
 
@@ -187,12 +274,54 @@ struct Direction {
     pending: Vec<u8>,
     sent: usize,
     progress: Progress,
-    at_end: AtEnd,
+    /// Nothing is read.
+    is_held: bool,
+    sink_is_ended: bool,
 }
 
 impl Direction {
-    fn new(pending: Vec<u8>, at_end: AtEnd) -> Self {
-        Self { pending, sent: 0, progress: Progress::Open, at_end }
+    fn new(pending: Vec<u8>) -> Self {
+        Self { pending, sent: 0, progress: Progress::Open, is_held: false, sink_is_ended: false }
+    }
+
+    /// Reads on, behind these bytes.
+    fn release(&mut self, bytes: Vec<u8>) {
+        self.pending.extend(bytes);
+        self.is_held = false;
+    }
+
+    /// True when the source has ended and the sink has taken everything.
+    fn has_ended(&self) -> bool {
+        self.progress == Progress::Done(Done::Finished)
+    }
+
+    /// Takes bytes in that were read before.
+    fn take(&mut self, chunk: &[u8], look: impl FnOnce(&[u8]) -> Result<Look, RelayEnd>) -> Result<(), RelayEnd> {
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        match look(chunk)? {
+            Look::Pass => self.pending.extend_from_slice(chunk),
+            Look::Instead(bytes) => self.pending.extend(bytes),
+            Look::Hold(bytes) => {
+                self.pending.extend(bytes);
+                self.is_held = true;
+            }
+            Look::Leave(count) => {
+                self.pending.extend_from_slice(chunk.get(..count).unwrap_or_default());
+                self.progress = Progress::Ending(Done::Left);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the sink's stream, once, where it is to be ended.
+    fn poll_end<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, sink: &mut W, watch: &mut impl Watch) {
+        self.sink_is_ended = self.sink_is_ended
+            || match watch.at_client_end() {
+                AtEnd::EndSink => Pin::new(sink).poll_shutdown(cx).is_ready(),
+                AtEnd::LeaveSink => true,
+            };
     }
 
     /// True while the sink has not taken everything.
@@ -211,7 +340,7 @@ impl Direction {
         cx: &mut Context<'_>,
         source: &mut R,
         sink: &mut W,
-        mut look: impl FnMut(&[u8]) -> Result<(), WireError>,
+        mut look: impl FnMut(&[u8]) -> Result<Look, RelayEnd>,
     ) -> Poll<Done>
     where
         R: AsyncRead + Unpin,
@@ -225,12 +354,12 @@ impl Direction {
                 self.progress = Progress::Done(Done::Sink);
                 continue;
             }
-            if self.progress == Progress::Ending {
-                if self.at_end == AtEnd::EndSink {
-                    let _ = ready!(Pin::new(&mut *sink).poll_shutdown(cx));
-                }
-                self.progress = Progress::Done(Done::Finished);
+            if let Progress::Ending(done) = &self.progress {
+                self.progress = Progress::Done(done.clone());
                 continue;
+            }
+            if self.is_held {
+                return Poll::Pending;
             }
             self.progress = ready!(self.poll_transfer(cx, source, sink, &mut look));
         }
@@ -242,7 +371,7 @@ impl Direction {
         cx: &mut Context<'_>,
         source: &mut R,
         sink: &mut W,
-        look: impl FnOnce(&[u8]) -> Result<(), WireError>,
+        look: impl FnOnce(&[u8]) -> Result<Look, RelayEnd>,
     ) -> Poll<Progress>
     where
         R: AsyncRead + Unpin,
@@ -255,10 +384,24 @@ impl Direction {
         }
         let chunk = chunk.filled();
         if chunk.is_empty() {
-            return Poll::Ready(Progress::Ending);
+            return Poll::Ready(Progress::Ending(Done::Finished));
         }
-        if let Err(error) = look(chunk) {
-            return Poll::Ready(Progress::Done(Done::Malformed(error)));
+        let (chunk, progress) = match look(chunk) {
+            Ok(Look::Pass) => (chunk, Progress::Open),
+            Ok(Look::Leave(count)) => (chunk.get(..count).unwrap_or_default(), Progress::Ending(Done::Left)),
+            Ok(Look::Instead(bytes)) => {
+                self.pending = bytes;
+                return Poll::Ready(Progress::Open);
+            }
+            Ok(Look::Hold(bytes)) => {
+                self.pending = bytes;
+                self.is_held = true;
+                return Poll::Ready(Progress::Open);
+            }
+            Err(end) => return Poll::Ready(Progress::Done(Done::Told(end))),
+        };
+        if chunk.is_empty() {
+            return Poll::Ready(progress);
         }
         match Pin::new(sink).poll_write(cx, chunk) {
             Poll::Ready(Ok(n)) if n == chunk.len() => {}
@@ -266,7 +409,7 @@ impl Direction {
             Poll::Ready(Err(_)) => return Poll::Ready(Progress::Done(Done::Sink)),
             Poll::Pending => self.pending.extend_from_slice(chunk),
         }
-        Poll::Ready(Progress::Open)
+        Poll::Ready(progress)
     }
 
     /// Writes what is pending, and gives its memory back.

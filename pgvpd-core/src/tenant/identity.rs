@@ -112,14 +112,24 @@ pub struct IdentityRules {
     pub format: TenantFormat,
     /// Roles that may be named, in the order in which they were given; any when `None`.
     pub login_roles: Option<Vec<String>>,
+    /// The login role is the tenant's own: the role, the separator and the tenant.
+    pub role_per_tenant: bool,
+    /// Variables that resolvers fill: a client may set none of them.
+    pub resolved: Arc<[VariableName]>,
 }
+
+/// The longest name of a role, in bytes (manual, "Identifiers and Key Words").
+const MAX_ROLE: usize = 63;
 
 /// A role and the context values of one login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     role: String,
+    /// The role that the user name has before the separator.
+    named_role: Box<str>,
     variables: Arc<[VariableName]>,
     values: Vec<String>,
+    resolved: Arc<[VariableName]>,
 }
 
 /// A user name that names no tenant session.
@@ -159,6 +169,9 @@ pub enum IdentityError {
         /// The format in force.
         format: TenantFormat,
     },
+    /// With roles of tenants' own: PostgreSQL would cut the role's name off, and log in another tenant's.
+    #[error("the role of tenant {0:?} has a name longer than {MAX_ROLE} bytes")]
+    RoleTooLong(String),
     /// The role may not be named by a tenant login.
     #[error("role {0:?} is not permitted for tenant logins")]
     Role(String),
@@ -192,7 +205,15 @@ impl IdentityRules {
                 value_separator: self.value_separator.clone(),
             });
         }
-        let identity = Identity { role: role.into(), variables: Arc::clone(&self.variables), values };
+        let tenant = values.first().map_or("", String::as_str);
+        let own_role = self.role_per_tenant.then(|| format!("{role}{}{tenant}", self.separator));
+        if own_role.as_ref().is_some_and(|role| role.len() > MAX_ROLE) {
+            return Err(IdentityError::RoleTooLong(tenant.into()));
+        }
+        let login_role = own_role.unwrap_or_else(|| role.into());
+        let variables = Arc::clone(&self.variables);
+        let resolved = Arc::clone(&self.resolved);
+        let identity = Identity { role: login_role, named_role: role.into(), variables, values, resolved };
         if !self.format.is_canonical(identity.tenant()) {
             return Err(IdentityError::Format { tenant: identity.tenant().into(), format: self.format });
         }
@@ -209,9 +230,19 @@ impl Identity {
         &self.role
     }
 
+    /// The role that the user name has before the separator: the one to log in as, unless tenants have roles of their own.
+    pub fn named_role(&self) -> &str {
+        &self.named_role
+    }
+
     /// The tenant: the first context value.
     pub fn tenant(&self) -> &str {
         self.values.first().map_or("", String::as_str)
+    }
+
+    /// The variables that resolvers fill.
+    pub fn resolved(&self) -> &[VariableName] {
+        &self.resolved
     }
 
     /// Variables and their values.
@@ -230,6 +261,8 @@ impl IdentityRules {
             variables: variables.iter().map(|name| VariableName::new(name).expect("valid")).collect(),
             format: TenantFormat::Text,
             login_roles: None,
+            role_per_tenant: false,
+            resolved: Arc::default(),
         }
     }
 }

@@ -6,6 +6,8 @@ mod policy;
 mod registry;
 
 pub use identity::{Identity, IdentityError, IdentityRules, TenantFormat, VariableName};
-pub use parameters::{ParameterError, bypass_startup, tenant_startup, unknown_protocol_options};
+pub use parameters::{
+    ParameterError, bypass_startup, pinned_settings, tenant_preferences, tenant_startup, unknown_protocol_options,
+};
 pub use policy::{BypassRules, Network, PolicyError, TenantPolicy};
 pub(crate) use registry::{TenantLimitError, TenantLimits, TenantRegistry, TenantSlot};

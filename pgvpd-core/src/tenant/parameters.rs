@@ -39,7 +39,7 @@ pub fn tenant_startup(
     identity: &Identity,
     own: Vec<(String, String)>,
 ) -> Result<StartupMessage, ParameterError> {
-    let variables: Vec<&VariableName> = identity.context().map(|(name, _)| name).collect();
+    let variables: Vec<&VariableName> = identity.context().map(|(name, _)| name).chain(identity.resolved()).collect();
     let permit = |name: &str| {
         let normal = normalize_setting_name(name);
         let forbidden = FORBIDDEN.contains(&normal.as_str())
@@ -54,7 +54,7 @@ pub fn tenant_startup(
         match name.as_str() {
             "user" => {}
             // A client that names no database asks for the one named like the user; libpq spells that out.
-            "database" if value == user => parameters.push((name.clone(), identity.role().to_owned())),
+            "database" if value == user => parameters.push((name.clone(), identity.named_role().to_owned())),
             "database" => parameters.push((name.clone(), value.clone())),
             "options" => {
                 let settings: Vec<Setting> = split_options(value)?;
@@ -73,6 +73,39 @@ pub fn tenant_startup(
     }
     parameters.extend(own);
     Ok(StartupMessage { version: upstream_version(client), parameters })
+}
+
+/// What a client's startup message asks for besides role and database, as settings: entries of `options` first, since a parameter
+/// of the message wins over them (PostgreSQL's `process_startup_options`).
+///
+/// # Errors
+/// [`ParameterError`] for the first parameter that is refused.
+pub fn tenant_preferences(startup: &StartupMessage) -> Result<Vec<(String, String)>, ParameterError> {
+    let mut preferences = Vec::new();
+    if let Some(options) = startup.parameter("options") {
+        preferences.extend(split_options(options)?.into_iter().map(|setting| (setting.name, setting.value)));
+    }
+    let is_setting = |(name, _): &&(String, String)| !matches!(name.as_str(), "user" | "database" | "options");
+    preferences.extend(startup.parameters.iter().filter(is_setting).cloned());
+    // Of two for one setting the later counts.
+    let mut seen = std::collections::HashSet::new();
+    preferences.reverse();
+    preferences.retain(|(name, _)| seen.insert(normalize_setting_name(name)));
+    preferences.reverse();
+    Ok(preferences)
+}
+
+/// Of the settings that sessions begin with, those that the client does not choose itself.
+///
+/// # Errors
+/// [`ParameterError`] where the client's `options` cannot be read.
+pub fn pinned_settings(
+    client: &StartupMessage,
+    pinned: &[(String, String)],
+) -> Result<Vec<(String, String)>, ParameterError> {
+    let chosen = tenant_preferences(client)?;
+    let is_chosen = |name: &str| chosen.iter().any(|(other, _)| normalize_setting_name(other) == name);
+    Ok(pinned.iter().filter(|(name, _)| !is_chosen(name)).cloned().collect())
 }
 
 /// The startup message for a bypass user: as it came, but for what the proxy negotiates itself.
@@ -131,6 +164,18 @@ mod tests {
             ("app.current_tenant_id", "acme"),
         ];
         assert_eq!(parameters.expect("valid"), expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
+    }
+
+    #[test]
+    fn preferences_are_settings_of_which_each_is_there_once_with_the_value_that_counts() {
+        let startup = client(&[
+            ("database", "mydb"),
+            ("options", "-c TimeZone=UTC -c work_mem=1MB --work-mem=2MB"),
+            ("timezone", "Asia/Tokyo"),
+        ]);
+        let expected = [("work_mem", "2MB"), ("timezone", "Asia/Tokyo")];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(tenant_preferences(&startup), Ok(expected.to_vec()));
     }
 
     #[test]

@@ -20,9 +20,9 @@ pub enum Authentication<'a> {
         mechanisms: Vec<&'a str>,
     },
     /// A SASL challenge, which asks for a response.
-    SaslContinue,
+    SaslContinue(&'a [u8]),
     /// The end of the SASL exchange, which asks for none.
-    SaslFinal,
+    SaslFinal(&'a [u8]),
     /// Another method, by its number.
     Other(i32),
 }
@@ -48,10 +48,21 @@ impl<'a> Authentication<'a> {
                     }
                 }
             }
-            11 => Self::SaslContinue,
-            12 => Self::SaslFinal,
+            11 => Self::SaslContinue(reader.rest()),
+            12 => Self::SaslFinal(reader.rest()),
             other => Self::Other(other),
         })
+    }
+
+    /// What people call the method with this code (manual, "Message Formats").
+    pub fn method_name(code: i32) -> String {
+        match code {
+            2 => "Kerberos V5".into(),
+            6 => "SCM credentials".into(),
+            7 => "GSSAPI".into(),
+            9 => "SSPI".into(),
+            other => format!("method {other}"),
+        }
     }
 }
 
@@ -124,6 +135,72 @@ impl DataRow {
     }
 }
 
+/// A RowDescription message ('T').
+#[derive(Debug)]
+pub struct RowDescription;
+
+impl RowDescription {
+    /// The names of the columns.
+    ///
+    /// # Errors
+    /// [`WireError::Malformed`] where the number is not that of the fields.
+    pub fn names(body: &[u8]) -> Result<Vec<&[u8]>, WireError> {
+        /// Table, column, type, its size and modifier, format.
+        const REST: usize = 18;
+        let malformed = || WireError::Malformed(char::from(tag::ROW_DESCRIPTION));
+        let mut reader = Reader::new(body);
+        let count = reader.i16().and_then(|n| usize::try_from(n).ok()).ok_or_else(malformed)?;
+        let mut names = Vec::new();
+        for _ in 0..count {
+            names.push(reader.string().ok_or_else(malformed)?);
+            reader.bytes(REST).ok_or_else(malformed)?;
+        }
+        if reader.is_empty() { Ok(names) } else { Err(malformed()) }
+    }
+}
+
+/// A NotificationResponse message ('A').
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotificationResponse<'a> {
+    /// The channel.
+    pub channel: &'a [u8],
+    /// What was said.
+    pub payload: &'a [u8],
+}
+
+impl<'a> NotificationResponse<'a> {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// [`WireError::Malformed`] where it is not a number and two strings.
+    pub fn parse(body: &'a [u8]) -> Result<Self, WireError> {
+        let malformed = || WireError::Malformed(char::from(tag::NOTIFICATION_RESPONSE));
+        let mut reader = Reader::new(body);
+        let parsed = reader.i32().and_then(|_pid| Some(Self { channel: reader.string()?, payload: reader.string()? }));
+        parsed.filter(|_| reader.is_empty()).ok_or_else(malformed)
+    }
+}
+
+/// A FunctionCallResponse message ('V').
+#[derive(Debug)]
+pub struct FunctionCallResponse;
+
+impl FunctionCallResponse {
+    /// The result, `None` for NULL.
+    ///
+    /// # Errors
+    /// [`WireError::Malformed`] where the length is not that of the rest.
+    pub fn parse(body: &[u8]) -> Result<Option<&[u8]>, WireError> {
+        let malformed = || WireError::Malformed(char::from(tag::FUNCTION_CALL_RESPONSE));
+        let mut reader = Reader::new(body);
+        match reader.i32().ok_or_else(malformed)? {
+            -1 if reader.is_empty() => Ok(None),
+            size if usize::try_from(size).is_ok_and(|size| size == reader.rest().len()) => Ok(Some(reader.rest())),
+            _ => Err(malformed()),
+        }
+    }
+}
+
 /// The status byte of ReadyForQuery ('Z').
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransactionStatus {
@@ -160,6 +237,11 @@ impl<'a> ErrorFields<'a> {
     /// Reads a message body.
     pub fn new(body: &'a [u8]) -> Self {
         Self { body }
+    }
+
+    /// SQLSTATE and primary message, for a log.
+    pub fn summary(&self) -> String {
+        format!("{} {}", self.code().unwrap_or_default(), self.message().unwrap_or_default())
     }
 
     /// The field of this type, as text; bytes that are not UTF-8 are replaced.

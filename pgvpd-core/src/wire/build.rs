@@ -1,6 +1,6 @@
 //! The few messages that the proxy builds itself.
 
-use super::{ProtocolVersion, SqlState, tag};
+use super::{CancelKey, ProtocolVersion, SqlState, tag};
 
 /// Type OID of `text`.
 const TEXT: u32 = 25;
@@ -35,9 +35,24 @@ impl ErrorResponse<'_> {
     }
 }
 
+/// Appends an ErrorResponse with this body, as a server's, to `out`, with severity FATAL: the session ends with it.
+pub fn fatal_error_response(out: &mut Vec<u8>, body: &[u8]) {
+    message(out, tag::ERROR_RESPONSE, |out| {
+        for field in body.split_inclusive(|&byte| byte == 0) {
+            match field.first() {
+                Some(kind @ (b'S' | b'V')) => {
+                    out.push(*kind);
+                    string(out, "FATAL");
+                }
+                _ => out.extend(field),
+            }
+        }
+    });
+}
+
 /// Appends AuthenticationCleartextPassword to `out`.
 pub fn authentication_cleartext_password(out: &mut Vec<u8>) {
-    message(out, tag::AUTHENTICATION, |out| out.extend(3_i32.to_be_bytes()));
+    authentication(out, 3, &[]);
 }
 
 /// Appends AuthenticationSASL with these mechanisms to `out`.
@@ -71,6 +86,47 @@ pub fn password_message(out: &mut Vec<u8>, password: &[u8]) {
     });
 }
 
+/// Appends SASLInitialResponse to `out`.
+pub fn sasl_initial_response(out: &mut Vec<u8>, mechanism: &str, data: &[u8]) {
+    message(out, tag::PASSWORD, |out| {
+        string(out, mechanism);
+        out.extend(i32::try_from(data.len()).unwrap_or(i32::MAX).to_be_bytes());
+        out.extend(data);
+    });
+}
+
+/// Appends SASLResponse to `out`.
+pub fn sasl_response(out: &mut Vec<u8>, data: &[u8]) {
+    message(out, tag::PASSWORD, |out| out.extend(data));
+}
+
+/// Appends AuthenticationOk to `out`.
+pub fn authentication_ok(out: &mut Vec<u8>) {
+    authentication(out, 0, &[]);
+}
+
+/// Appends AuthenticationMD5Password to `out`.
+pub fn authentication_md5_password(out: &mut Vec<u8>, salt: [u8; 4]) {
+    authentication(out, 5, &salt);
+}
+
+/// Appends AuthenticationSASLContinue to `out`.
+pub fn authentication_sasl_continue(out: &mut Vec<u8>, data: &[u8]) {
+    authentication(out, 11, data);
+}
+
+/// Appends AuthenticationSASLFinal to `out`.
+pub fn authentication_sasl_final(out: &mut Vec<u8>, data: &[u8]) {
+    authentication(out, 12, data);
+}
+
+fn authentication(out: &mut Vec<u8>, code: i32, data: &[u8]) {
+    message(out, tag::AUTHENTICATION, |out| {
+        out.extend(code.to_be_bytes());
+        out.extend(data);
+    });
+}
+
 /// Appends Query: one or several statements without parameters.
 pub fn query(out: &mut Vec<u8>, sql: &str) {
     message(out, tag::QUERY, |out| string(out, sql));
@@ -81,37 +137,163 @@ pub fn query(out: &mut Vec<u8>, sql: &str) {
 /// `pairs` become parameters `$1 … $2n`, alternately a name (`text`) and a value (`bytea`, sent in binary, so that the
 /// client's `client_encoding` never reinterprets it). All result columns come back in binary.
 pub fn bind_and_run(out: &mut Vec<u8>, sql: &str, pairs: &[(&str, &[u8])]) {
-    let count = i16::try_from(pairs.len() * 2).unwrap_or(i16::MAX);
-    message(out, b'P', |out| {
+    parse_and_bind_pairs(out, "", sql, pairs);
+    execute(out, "");
+    sync(out);
+}
+
+/// As [`bind_and_run`], with a statement and a portal of this name, which are closed again: those without a name stay as
+/// they are.
+pub fn bind_and_run_named(out: &mut Vec<u8>, name: &str, sql: &str, pairs: &[(&str, &[u8])]) {
+    parse_and_bind_pairs(out, name, sql, pairs);
+    execute(out, name);
+    // A portal lasts as long as the transaction, whatever becomes of its statement.
+    for kind in [b'P', b'S'] {
+        message(out, tag::CLOSE, |out| {
+            out.push(kind);
+            string(out, name);
+        });
+    }
+    sync(out);
+}
+
+/// Appends Parse, Bind, Execute and Sync for one unnamed statement to `out`. `values` become parameters `$1 … $n` in text
+/// form, whose types are for the server to find out; results come back in text form.
+pub fn bind_values(out: &mut Vec<u8>, sql: &str, values: &[&[u8]]) {
+    parse_and_bind_values(out, sql, values);
+    execute(out, "");
+    sync(out);
+}
+
+/// As [`bind_and_run`], without the Sync: what follows up to one is in the same transaction (manual, "Pipelining").
+pub fn bind_pairs(out: &mut Vec<u8>, sql: &str, pairs: &[(&str, &[u8])]) {
+    parse_and_bind_pairs(out, "", sql, pairs);
+    execute(out, "");
+}
+
+/// As [`bind_values`], with the result described, and no more rows of it than `max_rows` (0 for all).
+pub fn bind_values_described(out: &mut Vec<u8>, sql: &str, values: &[&[u8]], max_rows: u32) {
+    parse_and_bind_values(out, sql, values);
+    message(out, tag::DESCRIBE, |out| out.extend(b"P\0"));
+    message(out, tag::EXECUTE, |out| {
         string(out, "");
-        string(out, sql);
-        out.extend(count.to_be_bytes());
-        for _ in pairs {
-            out.extend(TEXT.to_be_bytes());
-            out.extend(BYTEA.to_be_bytes());
-        }
+        out.extend(max_rows.to_be_bytes());
     });
-    message(out, b'B', |out| {
-        string(out, "");
-        string(out, "");
-        out.extend(count.to_be_bytes());
+    sync(out);
+}
+
+/// A function of `pg_catalog` with the number that it has in every version of PostgreSQL (`pg_proc.dat`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BuiltIn {
+    /// `current_setting(name text, missing_ok boolean) returns text`
+    CurrentSetting = 3294,
+    /// `set_config(name text, value text, is_local boolean) returns text`
+    SetConfig = 2078,
+    /// `setseed(double precision) returns void`
+    SetSeed = 1599,
+}
+
+/// A function by its number (`pg_proc.oid`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Function(pub u32);
+
+impl From<BuiltIn> for Function {
+    fn from(function: BuiltIn) -> Self {
+        Self(function as u32)
+    }
+}
+
+/// Appends FunctionCall to `out`, arguments and result in text form (manual, "Message Flow", "Function Call").
+///
+/// It is neither parsed nor planned, so that it takes the server a fifth of what a statement does; and no name in it is
+/// looked up, so that no `search_path` has a say.
+pub fn function_call(out: &mut Vec<u8>, function: Function, arguments: &[&[u8]]) {
+    message(out, tag::FUNCTION_CALL, |out| {
+        out.extend(function.0.to_be_bytes());
+        count(out, 0);
+        fields(out, arguments.iter().copied());
+        count(out, 0);
+    });
+}
+
+/// Appends Sync to `out`.
+pub fn sync(out: &mut Vec<u8>) {
+    message(out, tag::SYNC, |_| {});
+}
+
+fn parse_and_bind_pairs(out: &mut Vec<u8>, name: &str, sql: &str, pairs: &[(&str, &[u8])]) {
+    parse(out, name, sql, &[TEXT, BYTEA].repeat(pairs.len()));
+    message(out, tag::BIND, |out| {
+        string(out, name);
+        string(out, name);
+        count(out, pairs.len() * 2);
         for _ in pairs {
             out.extend([0, 0, 0, 1]);
         }
-        out.extend(count.to_be_bytes());
-        for (name, value) in pairs {
-            for field in [name.as_bytes(), value] {
-                out.extend(i32::try_from(field.len()).unwrap_or(i32::MAX).to_be_bytes());
-                out.extend(field);
-            }
-        }
+        fields(out, pairs.iter().flat_map(|(name, value)| [name.as_bytes(), value]));
         out.extend([0, 1, 0, 1]);
     });
-    message(out, b'E', |out| {
-        string(out, "");
+}
+
+fn parse_and_bind_values(out: &mut Vec<u8>, sql: &str, values: &[&[u8]]) {
+    parse(out, "", sql, &[]);
+    message(out, tag::BIND, |out| {
+        out.extend([0, 0, 0, 0]);
+        fields(out, values.iter().copied());
+        out.extend([0, 0]);
+    });
+}
+
+fn parse(out: &mut Vec<u8>, name: &str, sql: &str, types: &[u32]) {
+    message(out, tag::PARSE, |out| {
+        string(out, name);
+        string(out, sql);
+        count(out, types.len());
+        types.iter().for_each(|oid| out.extend(oid.to_be_bytes()));
+    });
+}
+
+fn execute(out: &mut Vec<u8>, portal: &str) {
+    message(out, tag::EXECUTE, |out| {
+        string(out, portal);
         out.extend([0; 4]);
     });
-    message(out, b'S', |_| {});
+}
+
+/// Values, each behind its length, behind their number.
+fn fields<'a>(out: &mut Vec<u8>, values: impl Iterator<Item = &'a [u8]> + Clone) {
+    count(out, values.clone().count());
+    for value in values {
+        out.extend(i32::try_from(value.len()).unwrap_or(i32::MAX).to_be_bytes());
+        out.extend(value);
+    }
+}
+
+fn count(out: &mut Vec<u8>, n: usize) {
+    out.extend(i16::try_from(n).unwrap_or(i16::MAX).to_be_bytes());
+}
+
+/// Appends ParameterStatus to `out`.
+pub fn parameter_status(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    message(out, tag::PARAMETER_STATUS, |out| {
+        for field in [name, value] {
+            out.extend(field);
+            out.push(0);
+        }
+    });
+}
+
+/// Appends BackendKeyData to `out`.
+pub fn backend_key_data(out: &mut Vec<u8>, key: &CancelKey) {
+    message(out, tag::BACKEND_KEY_DATA, |out| {
+        out.extend(key.pid.to_be_bytes());
+        out.extend(&key.secret);
+    });
+}
+
+/// Appends ReadyForQuery outside of a transaction to `out`.
+pub fn ready_for_query(out: &mut Vec<u8>) {
+    message(out, tag::READY_FOR_QUERY, |out| out.push(b'I'));
 }
 
 /// Appends a message, filling in its length.
@@ -165,7 +347,13 @@ mod tests {
     fn a_bound_statement_is_four_whole_messages() {
         let mut out = Vec::new();
         bind_and_run(&mut out, "select 1", &[("app.x", b"v")]);
-        let tags: Vec<u8> = crate::wire::TaggedFrames::new(&out, 1000).map(|f| f.tag).collect();
-        assert_eq!(tags, b"PBES");
+        let tags = |out: &[u8]| crate::wire::TaggedFrames::new(out, 1000).map(|f| f.tag).collect::<Vec<u8>>();
+        assert_eq!(tags(&out), b"PBES");
+        out.clear();
+        bind_and_run_named(&mut out, "own", "select 1", &[("app.x", b"v")]);
+        assert_eq!(tags(&out), b"PBECCS");
+        out.clear();
+        bind_values(&mut out, "select $1", &[b"v"]);
+        assert_eq!(tags(&out), b"PBES");
     }
 }

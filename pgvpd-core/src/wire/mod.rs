@@ -5,8 +5,10 @@
 //! "Frontend/Backend Protocol".
 
 mod backend;
+mod bodies;
 mod build;
 mod frame;
+mod notifications;
 mod options;
 mod reader;
 mod scanner;
@@ -14,12 +16,20 @@ mod sqlstate;
 mod startup;
 mod tracker;
 
-pub use backend::{Authentication, BackendKeyData, DataRow, ErrorFields, ParameterStatus, TransactionStatus};
+pub use backend::{
+    Authentication, BackendKeyData, DataRow, ErrorFields, FunctionCallResponse, NotificationResponse, ParameterStatus,
+    RowDescription, TransactionStatus,
+};
+pub use bodies::BodyScanner;
 pub use build::{
-    ErrorResponse, authentication_cleartext_password, authentication_sasl, bind_and_run, negotiate_protocol_version,
-    password_message, query,
+    BuiltIn, ErrorResponse, Function, authentication_cleartext_password, authentication_md5_password,
+    authentication_ok, authentication_sasl, authentication_sasl_continue, authentication_sasl_final, backend_key_data,
+    bind_and_run, bind_and_run_named, bind_pairs, bind_values, bind_values_described, fatal_error_response,
+    function_call, negotiate_protocol_version, parameter_status, password_message, query, ready_for_query,
+    sasl_initial_response, sasl_response, sync,
 };
 pub use frame::{Frame, TaggedFrames, frame, tag};
+pub use notifications::NotificationFilter;
 pub use options::{OptionsError, Setting, join_options, normalize_setting_name, split_options};
 pub use reader::Reader;
 pub use scanner::Scanner;

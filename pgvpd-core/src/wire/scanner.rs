@@ -1,5 +1,7 @@
 //! Walks the headers of a stream of messages, over any chunking, without keeping their bodies.
 
+use std::ops::ControlFlow;
+
 use super::WireError;
 
 const HEADER: usize = 5;
@@ -22,9 +24,7 @@ const HEADER: usize = 5;
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scanner {
-    /// The first bytes of a header that a chunk ended in.
-    header: [u8; HEADER],
-    header_bytes: u8,
+    header: PartialHeader,
     /// Bytes of the current body that are still to come.
     body: u32,
 }
@@ -35,7 +35,24 @@ impl Scanner {
     ///
     /// # Errors
     /// [`WireError::MessageLength`] for a length below 4. The stream has no message boundaries from there on.
-    pub fn scan(&mut self, mut chunk: &[u8], mut message: impl FnMut(u8)) -> Result<(), WireError> {
+    pub fn scan(&mut self, chunk: &[u8], mut message: impl FnMut(u8)) -> Result<(), WireError> {
+        self.scan_until(chunk, |tag, _| {
+            message(tag);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// As [`Scanner::scan`], and gives also where in `chunk` the message begins, `None` where that was in an earlier one. The
+    /// walk ends behind the first header for which `message` says so; the scanner is of no use from there on.
+    ///
+    /// # Errors
+    /// [`WireError::MessageLength`] for a length below 4.
+    pub fn scan_until(
+        &mut self,
+        whole: &[u8],
+        mut message: impl FnMut(u8, Option<usize>) -> ControlFlow<()>,
+    ) -> Result<(), WireError> {
+        let mut chunk = whole;
         loop {
             let body = usize::try_from(self.body).unwrap_or(usize::MAX);
             let Some(rest) = chunk.get(body..) else {
@@ -44,37 +61,59 @@ impl Scanner {
             };
             self.body = 0;
             chunk = rest;
-            let Some((tag, length)) = self.header(&mut chunk) else { return Ok(()) };
-            self.body = match u32::try_from(length).ok().and_then(|length| length.checked_sub(4)) {
-                Some(body) => body,
-                None => return Err(WireError::MessageLength { tag: char::from(tag), length }),
-            };
-            message(tag);
+            let start = (self.header.is_empty()).then_some(whole.len() - chunk.len());
+            let Some((tag, body)) = self.header.take(&mut chunk)? else { return Ok(()) };
+            self.body = body;
+            if message(tag, start).is_break() {
+                return Ok(());
+            }
         }
-    }
-
-    /// Takes a whole header, or keeps what there is of one.
-    fn header(&mut self, chunk: &mut &[u8]) -> Option<(u8, i32)> {
-        if self.header_bytes == 0
-            && let Some((&[tag, a, b, c, d], rest)) = chunk.split_first_chunk()
-        {
-            *chunk = rest;
-            return Some((tag, i32::from_be_bytes([a, b, c, d])));
-        }
-        while usize::from(self.header_bytes) < HEADER {
-            let (&byte, rest) = chunk.split_first()?;
-            *self.header.get_mut(usize::from(self.header_bytes))? = byte;
-            self.header_bytes += 1;
-            *chunk = rest;
-        }
-        self.header_bytes = 0;
-        let [tag, a, b, c, d] = self.header;
-        Some((tag, i32::from_be_bytes([a, b, c, d])))
     }
 
     /// True where the stream may be ended, or a message put in, without breaking another one.
     pub fn is_between_messages(&self) -> bool {
-        self.header_bytes == 0 && self.body == 0
+        self.header.is_empty() && self.body == 0
+    }
+}
+
+/// The first bytes of a header that a chunk ended in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct PartialHeader {
+    bytes: [u8; HEADER],
+    count: u8,
+}
+
+impl PartialHeader {
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Takes a whole header off the front of `chunk`: the type byte and the size of the body. Or keeps what there is of one.
+    pub(super) fn take(&mut self, chunk: &mut &[u8]) -> Result<Option<(u8, u32)>, WireError> {
+        if self.count == 0
+            && let Some((header, rest)) = chunk.split_first_chunk()
+        {
+            *chunk = rest;
+            return read(*header).map(Some);
+        }
+        while usize::from(self.count) < HEADER {
+            let Some((&byte, rest)) = chunk.split_first() else { return Ok(None) };
+            if let Some(place) = self.bytes.get_mut(usize::from(self.count)) {
+                *place = byte;
+            }
+            self.count += 1;
+            *chunk = rest;
+        }
+        self.count = 0;
+        read(self.bytes).map(Some)
+    }
+}
+
+fn read([tag, a, b, c, d]: [u8; HEADER]) -> Result<(u8, u32), WireError> {
+    let length = i32::from_be_bytes([a, b, c, d]);
+    match u32::try_from(length).ok().and_then(|length| length.checked_sub(4)) {
+        Some(body) => Ok((tag, body)),
+        None => Err(WireError::MessageLength { tag: char::from(tag), length }),
     }
 }
 
@@ -120,6 +159,21 @@ mod tests {
         }
         let (tags, end) = scan(b"d\x7f\xff\xff\xff and so on", &[100]);
         assert_eq!((tags, end), (b"d".to_vec(), Ok(false)));
+    }
+
+    #[test]
+    fn a_walk_ends_where_it_is_told_to_and_knows_where_each_message_begins() {
+        let bytes = b"Q\0\0\0\x06a\0X\0\0\0\x04Q\0\0";
+        let mut found = Vec::new();
+        let mut scanner = Scanner::default();
+        for chunk in [&bytes[..3], &bytes[3..]] {
+            let walked = scanner.scan_until(chunk, |tag, start| {
+                found.push((tag, start));
+                if tag == b'X' { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            assert_eq!(walked, Ok(()));
+        }
+        assert_eq!(found, [(b'Q', None), (b'X', Some(4))]);
     }
 
     proptest! {

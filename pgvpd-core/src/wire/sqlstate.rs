@@ -13,6 +13,8 @@ impl SqlState {
     pub const FEATURE_NOT_SUPPORTED: Self = Self("0A000");
     /// `28000`: the login names no tenant, or one that is not permitted.
     pub const INVALID_AUTHORIZATION: Self = Self("28000");
+    /// `28P01`: the password is wrong.
+    pub const INVALID_PASSWORD: Self = Self("28P01");
     /// `42501`: the client may not set this parameter.
     pub const INSUFFICIENT_PRIVILEGE: Self = Self("42501");
     /// `53300`: a limit of connections is reached.

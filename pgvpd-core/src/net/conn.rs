@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytes::BufMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use zeroize::Zeroizing;
 
 use super::buffer::Buffer;
-use crate::wire::{Parsed, WireError, frame};
+use crate::wire::{Frame, Parsed, WireError, frame};
 
 /// Bytes asked of the stream at once.
 const READ_SIZE: usize = 2048;
@@ -18,48 +19,75 @@ const LINGER_TIME: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 1 << 20;
 
 /// One side of a session. Dropping it closes the stream.
-pub(super) struct Conn<S> {
+pub(crate) struct Conn<S> {
     stream: S,
     inbox: Buffer,
     outbox: Buffer,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
-    pub(super) fn new(stream: S) -> Self {
+    pub(crate) fn new(stream: S) -> Self {
         Self { stream, inbox: Buffer::default(), outbox: Buffer::default() }
     }
 
+    /// The stream.
+    pub(crate) fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    /// The stream, to be relayed; what was received and not used, and what was queued and not sent.
+    pub(crate) fn borrow_parts(&mut self) -> (&mut S, Vec<u8>, Vec<u8>) {
+        let (received, queued) = (self.inbox.bytes().to_vec(), self.outbox.bytes().to_vec());
+        self.inbox.take(usize::MAX);
+        self.outbox.take(usize::MAX);
+        (&mut self.stream, received, queued)
+    }
+
     /// Bytes received and not used.
-    pub(super) fn received(&self) -> &[u8] {
+    pub(crate) fn received(&self) -> &[u8] {
         self.inbox.bytes()
     }
 
     /// Drops `n` received bytes.
-    pub(super) fn consume(&mut self, n: usize) {
+    pub(crate) fn consume(&mut self, n: usize) {
         self.inbox.take(n);
     }
 
     /// The size of the whole message at the front of what was received, if it is there.
-    pub(super) fn whole_message(&self, max: usize) -> Result<Option<usize>, WireError> {
+    pub(crate) fn whole_message(&self, max: usize) -> Result<Option<usize>, WireError> {
         Ok(match frame(self.received(), max)? {
             Parsed::Complete(_, size) => Some(size),
             Parsed::Incomplete => None,
         })
     }
 
+    /// The next whole message: its type and its body; `None` when the stream has ended. Safe to cancel.
+    pub(crate) async fn next_message(&mut self, max: usize) -> Result<Option<(u8, Zeroizing<Vec<u8>>)>, WireError> {
+        loop {
+            if let Parsed::Complete(Frame { tag, body }, size) = frame(self.received(), max)? {
+                let message = (tag, Zeroizing::new(body.to_vec()));
+                self.consume(size);
+                return Ok(Some(message));
+            }
+            if !matches!(self.fill().await, Ok(1..)) {
+                return Ok(None);
+            }
+        }
+    }
+
     /// Reads once; 0 at the end of the stream. Safe to cancel.
-    pub(super) async fn fill(&mut self) -> io::Result<usize> {
+    pub(crate) async fn fill(&mut self) -> io::Result<usize> {
         let spare = self.inbox.spare(READ_SIZE);
         self.stream.read_buf(&mut spare.limit(READ_SIZE)).await
     }
 
     /// Adds bytes to what is to be sent.
-    pub(super) fn queue(&mut self, bytes: &[u8]) {
+    pub(crate) fn queue(&mut self, bytes: &[u8]) {
         self.outbox.extend(bytes);
     }
 
     /// Sends what is queued. Safe to cancel: what was sent is not sent again.
-    pub(super) async fn flush(&mut self) -> io::Result<()> {
+    pub(crate) async fn flush(&mut self) -> io::Result<()> {
         while !self.outbox.is_empty() {
             match self.stream.write(self.outbox.bytes()).await? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
@@ -70,7 +98,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
     }
 
     /// Sends what is queued, ends the stream, and reads on for a moment so that the peer can read it.
-    pub(super) async fn finish(mut self) {
+    pub(crate) async fn finish(mut self) {
         let last_words = async {
             self.flush().await?;
             self.stream.shutdown().await?;
@@ -88,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
     }
 
     /// The stream, what was received and not used, and what was queued and not sent.
-    pub(super) fn into_parts(self) -> (S, Vec<u8>, Vec<u8>) {
+    pub(crate) fn into_parts(self) -> (S, Vec<u8>, Vec<u8>) {
         let (received, queued) = (self.inbox.bytes().to_vec(), self.outbox.bytes().to_vec());
         (self.stream, received, queued)
     }

@@ -6,23 +6,23 @@ const FIRST_CAPACITY: usize = 2048;
 
 /// Bytes in order; taken from the front, added at the back.
 #[derive(Default)]
-pub(super) struct Buffer {
+pub(crate) struct Buffer {
     bytes: Vec<u8>,
     taken: usize,
 }
 
 impl Buffer {
     /// What has been added and not taken.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         self.bytes.get(self.taken..).unwrap_or_default()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.bytes().is_empty()
     }
 
     /// Takes `n` bytes off the front.
-    pub(super) fn take(&mut self, n: usize) {
+    pub(crate) fn take(&mut self, n: usize) {
         self.taken = self.taken.saturating_add(n).min(self.bytes.len());
         if self.taken == self.bytes.len() {
             self.bytes.zeroize();
@@ -31,13 +31,13 @@ impl Buffer {
     }
 
     /// Adds at the back.
-    pub(super) fn extend(&mut self, bytes: &[u8]) {
+    pub(crate) fn extend(&mut self, bytes: &[u8]) {
         self.spare(bytes.len()).extend_from_slice(bytes);
     }
 
     /// The vector to append at most `n` bytes to, with room for them. `Vec` itself would leave unwiped copies behind
     /// when it grows.
-    pub(super) fn spare(&mut self, n: usize) -> &mut Vec<u8> {
+    pub(crate) fn spare(&mut self, n: usize) -> &mut Vec<u8> {
         if self.bytes.capacity() - self.bytes.len() < n {
             let capacity = (self.bytes().len() + n).next_power_of_two().max(FIRST_CAPACITY);
             let mut grown = Vec::with_capacity(capacity);

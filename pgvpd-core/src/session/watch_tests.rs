@@ -5,10 +5,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use tokio::time::Instant;
+
 use super::*;
-use crate::session::conn::Conn;
+use crate::net::Conn;
 use crate::session::passthrough::BoundUpstream;
-use crate::session::relay::relay;
+use crate::session::relay::{relay, stopped};
 use crate::wire::{ErrorFields, TaggedFrames};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,7 +37,7 @@ fn rig(timeout: Option<Duration>) -> Rig {
             })
         });
         let upstream = BoundUpstream::for_tests(Conn::new(upstream_side));
-        relay(Conn::new(client_side), upstream, &mut Framed::new(limit), token.cancelled()).await
+        relay(Conn::new(client_side), upstream, &mut SessionWatch::new(limit), stopped(&token)).await
     });
     Rig { client, server, cancels, stop, relay }
 }
@@ -98,16 +100,16 @@ async fn a_request_outstanding_for_too_long_is_cancelled_once_and_the_session_go
     rig.request(b'Q').await;
     for _ in 0..3 {
         // Rows on their way do not make the request younger.
-        tokio::time::sleep(TIMEOUT / 4).await;
+        sleep(TIMEOUT / 4).await;
         rig.answer(b'D').await;
         assert_eq!(rig.cancels.load(Ordering::Relaxed), 0);
     }
-    tokio::time::sleep(TIMEOUT / 2).await;
+    sleep(TIMEOUT / 2).await;
     assert_eq!(rig.cancels.load(Ordering::Relaxed), 1);
     rig.answer(b'E').await;
     rig.answer(b'Z').await;
     rig.request(b'Q').await;
-    tokio::time::sleep(TIMEOUT / 2).await;
+    sleep(TIMEOUT / 2).await;
     rig.answer(b'Z').await;
     assert_eq!(rig.cancels.load(Ordering::Relaxed), 1);
     assert_eq!(rig.end().await.0, "57P05");
@@ -120,7 +122,7 @@ async fn each_of_several_requests_has_its_own_time() {
         rig.request(b'Q').await;
     }
     for _ in 0..5 {
-        tokio::time::sleep(TIMEOUT - Duration::from_secs(1)).await;
+        sleep(TIMEOUT - Duration::from_secs(1)).await;
         rig.answer(b'Z').await;
     }
     assert_eq!(rig.cancels.load(Ordering::Relaxed), 0);
@@ -144,7 +146,7 @@ async fn rows_that_the_client_has_yet_to_read_keep_the_session() {
     rig.request(b'Q').await;
     let (big, ready) = (message(b'D', &[7; 120_000]), message(b'Z', b"I"));
     rig.server.write_all(&[big.clone(), ready.clone()].concat()).await.expect("taken by relay and pipes");
-    tokio::time::sleep(TIMEOUT * 5).await;
+    sleep(TIMEOUT * 5).await;
     let mut all = vec![0; big.len() + ready.len()];
     rig.client.read_exact(&mut all).await.expect("still there");
     assert!(all.ends_with(&ready));
@@ -221,7 +223,7 @@ async fn what_was_held_back_during_the_login_is_looked_at_too() {
     let task = tokio::spawn(async move {
         let limit = TimeLimit::new(TIMEOUT, || {});
         let upstream = BoundUpstream::for_tests(Conn::new(upstream_side));
-        relay(conn, upstream, &mut Framed::new(Some(limit)), std::future::pending()).await
+        relay(conn, upstream, &mut SessionWatch::new(Some(limit)), std::future::pending()).await
     });
     client.write_all(&message(b'Q', b"early")[6..]).await.expect("sent");
     server.read_exact(&mut [0; 10]).await.expect("arrived");

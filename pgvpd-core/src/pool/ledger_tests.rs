@@ -1,0 +1,334 @@
+//! The books, move by move, and under any sequence of moves.
+
+use proptest::prelude::*;
+
+use super::*;
+
+type Books = Ledger<String, u32, u32, &'static str>;
+
+fn limits(size: usize, max: usize) -> PoolLimits {
+    let seconds = Duration::from_secs;
+    PoolLimits {
+        size,
+        max_upstream_connections: max,
+        min_size: 0,
+        idle_timeout: seconds(300),
+        checkout_timeout: seconds(5),
+        server_lifetime: seconds(3600),
+        server_check_delay: seconds(30),
+    }
+}
+
+fn key(name: &str) -> Arc<String> {
+    Arc::new(name.into())
+}
+
+fn later(seconds: f64) -> Instant {
+    *START + Duration::from_secs_f64(seconds)
+}
+
+static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+
+fn never() -> Instant {
+    later(1e6)
+}
+
+impl<C, E> Turn<C, E> {
+    fn ticket(&self) -> Option<u64> {
+        match self {
+            Self::Wait(ticket) => Some(*ticket),
+            _ => None,
+        }
+    }
+}
+
+/// Asks for a connection that there is not; gives the ticket.
+fn wait(books: &mut Books, pool: &Arc<String>, waiter: u32) -> u64 {
+    match books.ask(pool, || waiter, later(0.0)) {
+        Turn::Wait(ticket) => ticket,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn planned(books: &mut Books, limits: &PoolLimits, now: f64) -> (Vec<String>, Vec<u32>) {
+    let plan = books.plan(limits, later(now));
+    (plan.connect.iter().map(|key| key.to_string()).collect(), plan.close)
+}
+
+#[test]
+fn a_burst_makes_as_many_connections_as_the_pool_has_and_serves_in_order() {
+    let (mut books, limits, pool) = (Books::default(), limits(20, 100), key("a"));
+    for waiter in 0..500 {
+        wait(&mut books, &pool, waiter);
+    }
+    assert_eq!(planned(&mut books, &limits, 0.0).0.len(), 20);
+    assert_eq!(planned(&mut books, &limits, 0.0).0.len(), 0, "no more while they are being made");
+    for connection in 0..20 {
+        books.connected(&pool);
+        let offer = books.offer(&pool, connection, never(), &limits, later(0.0));
+        assert!(matches!(offer, Offer::Hand(_, waiter) if waiter == connection), "{offer:?}");
+    }
+    // The twenty are used over and over.
+    for waiter in 20..500 {
+        let offer = books.offer(&pool, waiter % 20, never(), &limits, later(0.0));
+        assert!(matches!(offer, Offer::Hand(_, served) if served == waiter), "{offer:?}");
+    }
+    assert_eq!(books.figures(), PoolFigures { total: 20, idle: 0, waiting: 0 });
+}
+
+#[test]
+fn the_connection_used_last_is_used_next() {
+    let (mut books, limits, pool) = (Books::default(), limits(2, 2), key("a"));
+    wait(&mut books, &pool, 1);
+    wait(&mut books, &pool, 2);
+    planned(&mut books, &limits, 0.0);
+    for connection in [10, 20] {
+        books.connected(&pool);
+        books.offer(&pool, connection, never(), &limits, later(0.0));
+    }
+    for connection in [20, 10] {
+        assert!(matches!(books.offer(&pool, connection, never(), &limits, later(1.0)), Offer::Kept { .. }));
+    }
+    assert!(matches!(books.ask(&pool, || 0, later(2.0)), Turn::Reuse(Idle { connection: 10, .. })));
+}
+
+#[test]
+fn a_waiter_that_leaves_takes_its_demand_along() {
+    let (mut books, limits, pool) = (Books::default(), limits(5, 5), key("a"));
+    let tickets: Vec<u64> = (0..5).map(|waiter| wait(&mut books, &pool, waiter)).collect();
+    assert!(books.leave(&pool, tickets[0]) && books.leave(&pool, tickets[3]));
+    assert!(!books.leave(&pool, tickets[0]), "once");
+    assert_eq!(planned(&mut books, &limits, 0.0).0.len(), 3);
+    books.connected(&pool);
+    assert!(matches!(books.offer(&pool, 7, never(), &limits, later(0.0)), Offer::Hand(7, 1)));
+    assert!(!books.leave(&pool, tickets[1]), "its turn has come");
+}
+
+#[test]
+fn room_is_made_by_closing_what_other_pools_have_idle_longest() {
+    let (mut books, limits) = (Books::default(), limits(2, 3));
+    let (a, b, c) = (key("a"), key("b"), key("c"));
+    let made = [(&a, 1, 1.0), (&b, 2, 2.0), (&b, 3, 3.0)];
+    for (pool, connection, _) in made {
+        wait(&mut books, pool, 0);
+        planned(&mut books, &limits, 0.0);
+        books.connected(pool);
+        books.offer(pool, connection, never(), &limits, later(0.0));
+    }
+    for (pool, connection, at) in made {
+        assert!(matches!(books.offer(pool, connection, never(), &limits, later(at)), Offer::Kept { .. }));
+    }
+    wait(&mut books, &c, 9);
+    assert_eq!(planned(&mut books, &limits, 4.0), (vec!["c".to_owned()], vec![1]));
+    assert_eq!(books.figures().total, 3);
+}
+
+#[test]
+fn the_pool_whose_client_has_waited_longest_gets_the_room() {
+    let (mut books, limits) = (Books::default(), limits(5, 2));
+    let (a, b) = (key("a"), key("b"));
+    for waiter in 0..2 {
+        wait(&mut books, &a, waiter);
+    }
+    assert_eq!(planned(&mut books, &limits, 0.0).0, ["a", "a"]);
+    wait(&mut books, &b, 5);
+    wait(&mut books, &a, 6);
+    for connection in 0..2 {
+        books.connected(&a);
+        assert!(matches!(books.offer(&a, connection, never(), &limits, later(0.0)), Offer::Hand(..)));
+    }
+    // A connection of `a` is free. Its own client came later than that of `b`, which has none at all.
+    assert!(matches!(books.offer(&a, 0, never(), &limits, later(0.0)), Offer::Close(0)));
+    assert_eq!(planned(&mut books, &limits, 0.0).0, ["b"]);
+    // Now it has one, and `a` keeps its own.
+    assert!(matches!(books.offer(&a, 1, never(), &limits, later(0.0)), Offer::Hand(1, 6)));
+}
+
+#[test]
+fn while_the_server_is_down_it_is_tried_one_at_a_time_with_growing_pauses() {
+    let (mut books, limits, pool) = (Books::default(), limits(5, 5), key("a"));
+    let error = Arc::new("down");
+    for waiter in 0..3 {
+        wait(&mut books, &pool, waiter);
+    }
+    assert_eq!(planned(&mut books, &limits, 0.0).0.len(), 3);
+    assert_eq!(books.failed(&pool, &error, false, later(0.0)), (vec![], true), "others are still being made");
+    assert_eq!(books.failed(&pool, &error, false, later(0.0)), (vec![], false));
+    assert_eq!(books.failed(&pool, &error, false, later(0.0)), (vec![0, 1, 2], false));
+    assert!(matches!(books.ask(&pool, || 3, later(0.1)), Turn::Failed(_)), "at once, while the pause lasts");
+    let mut pauses = Vec::new();
+    let mut now = 0.2;
+    for waiter in 4..9 {
+        assert!(books.ask(&pool, || waiter, later(now)).ticket().is_some());
+        assert!(books.ask(&pool, || 100 + waiter, later(now)).ticket().is_some());
+        assert_eq!(planned(&mut books, &limits, now).0.len(), 1, "one tries for both");
+        assert_eq!(books.failed(&pool, &error, false, later(now)).0.len(), 2);
+        let until = books.pools.get(&pool).and_then(|pool| pool.failure.as_ref()).expect("failure").until;
+        pauses.push(until.duration_since(later(now)).as_millis());
+        now += 1.0;
+    }
+    assert_eq!(pauses, [400, 500, 500, 500, 500]);
+    assert!(books.ask(&pool, || 9, later(now)).ticket().is_some());
+    planned(&mut books, &limits, now);
+    assert!(books.connected(&pool), "it had failed before");
+    assert_eq!(books.figures().total, 1);
+}
+
+#[test]
+fn those_who_can_still_get_a_connection_are_not_told_of_a_failure() {
+    let (mut books, limits, pool) = (Books::default(), limits(5, 5), key("a"));
+    wait(&mut books, &pool, 1);
+    planned(&mut books, &limits, 0.0);
+    books.connected(&pool);
+    books.offer(&pool, 10, never(), &limits, later(0.0));
+    wait(&mut books, &pool, 2);
+    planned(&mut books, &limits, 0.0);
+    assert_eq!(books.failed(&pool, &Arc::new("too many"), true, later(0.0)).0, [0_u32; 0]);
+    assert!(matches!(books.offer(&pool, 10, never(), &limits, later(0.0)), Offer::Hand(10, 2)));
+}
+
+#[test]
+fn what_is_old_idle_for_long_or_dead_is_closed_and_a_pool_with_nothing_is_forgotten() {
+    let mut limits = limits(5, 5);
+    let (mut books, pool) = (Books::default(), key("a"));
+    for connection in 0..4 {
+        wait(&mut books, &pool, connection);
+    }
+    planned(&mut books, &limits, 0.0);
+    for connection in 0..4 {
+        books.connected(&pool);
+        books.offer(&pool, connection, never(), &limits, later(0.0));
+    }
+    assert!(matches!(books.offer(&pool, 0, later(5.0), &limits, later(10.0)), Offer::Close(0)), "past its lifetime");
+    for (connection, expires) in [(1, later(50.0)), (2, never()), (3, never())] {
+        books.offer(&pool, connection, expires, &limits, later(10.0));
+    }
+    limits.min_size = 1;
+    assert_eq!(books.sweep(&limits, later(20.0), |connection| *connection != 3), [3]);
+    assert_eq!(books.sweep(&limits, later(60.0), |_| true), [1]);
+    assert_eq!(books.sweep(&limits, later(1000.0), |_| true), [0; 0], "kept warm");
+    limits.min_size = 0;
+    assert_eq!(books.sweep(&limits, later(1000.0), |_| true), [2]);
+    assert!(books.pools.is_empty() && books.total == 0);
+}
+
+#[test]
+fn a_pool_that_worked_is_kept_warm_and_one_that_is_refused_is_not() {
+    let mut limits = limits(5, 5);
+    limits.min_size = 3;
+    let (mut books, pool) = (Books::default(), key("a"));
+    wait(&mut books, &pool, 0);
+    assert_eq!(planned(&mut books, &limits, 0.0).0.len(), 1, "not before the first one works");
+    books.connected(&pool);
+    books.offer(&pool, 0, never(), &limits, later(0.0));
+    assert_eq!(planned(&mut books, &limits, 0.0).0.len(), 2);
+    let error = Arc::new("no such role");
+    books.failed(&pool, &error, true, later(0.0));
+    books.failed(&pool, &error, true, later(0.0));
+    assert_eq!(planned(&mut books, &limits, 10.0).0.len(), 0);
+}
+
+#[derive(Debug, Clone)]
+enum Move {
+    Ask(usize),
+    Leave(usize),
+    Plan,
+    Made(usize),
+    NotMade(usize, bool),
+    GiveBack(usize),
+    Drop(usize),
+    Sweep(u32),
+    Wait(u16),
+}
+
+fn any_move() -> impl Strategy<Value = Move> {
+    prop_oneof![
+        4 => (0_usize..3).prop_map(Move::Ask),
+        1 => any::<usize>().prop_map(Move::Leave),
+        3 => Just(Move::Plan),
+        3 => any::<usize>().prop_map(Move::Made),
+        1 => (any::<usize>(), any::<bool>()).prop_map(|(which, refused)| Move::NotMade(which, refused)),
+        3 => any::<usize>().prop_map(Move::GiveBack),
+        1 => any::<usize>().prop_map(Move::Drop),
+        1 => any::<u32>().prop_map(Move::Sweep),
+        1 => any::<u16>().prop_map(Move::Wait),
+    ]
+}
+
+/// Takes one of them, if there is any.
+fn take<T>(of: &mut Vec<T>, which: usize) -> Option<T> {
+    (!of.is_empty()).then(|| of.swap_remove(which % of.len()))
+}
+
+proptest! {
+    #[test]
+    fn no_place_is_lost_or_made_up_whatever_happens(
+        moves in prop::collection::vec(any_move(), 1..200),
+        size in 1_usize..4,
+        max in 1_usize..8,
+        min in 0_usize..2,
+    ) {
+        let limits = PoolLimits { min_size: min.min(size), ..limits(size, max) };
+        let (mut books, pools) = (Books::default(), [key("a"), key("b"), key("c")]);
+        let (mut connecting, mut leased, mut tickets) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut next, mut now) = (0_u32, 0.0);
+        for step in moves {
+            let mut offered = None;
+            match step {
+                Move::Ask(pool) => match books.ask(&pools[pool], || next, later(now)) {
+                    Turn::Reuse(idle) => leased.push((Arc::clone(&pools[pool]), idle.connection)),
+                    Turn::Wait(ticket) => tickets.push((Arc::clone(&pools[pool]), ticket, next)),
+                    Turn::Failed(_) => {}
+                },
+                Move::Leave(which) => if let Some((pool, ticket, _)) = take(&mut tickets, which) {
+                    prop_assert!(books.leave(&pool, ticket));
+                },
+                Move::Plan => connecting.extend(books.plan(&limits, later(now)).connect),
+                Move::Made(which) => if let Some(pool) = take(&mut connecting, which) {
+                    books.connected(&pool);
+                    offered = Some((pool, next));
+                },
+                Move::NotMade(which, refused) => if let Some(pool) = take(&mut connecting, which) {
+                    let (told, _) = books.failed(&pool, &Arc::new("no"), refused, later(now));
+                    tickets.retain(|(_, _, waiter)| !told.contains(waiter));
+                },
+                Move::GiveBack(which) => offered = take(&mut leased, which),
+                Move::Drop(which) => if let Some((pool, _)) = take(&mut leased, which) {
+                    books.vacate(&pool, false);
+                },
+                Move::Sweep(dead) => drop(books.sweep(&limits, later(now), |connection| connection % 5 != dead % 5)),
+                Move::Wait(milliseconds) => now += f64::from(milliseconds) / 100.0,
+            }
+            if let Some((pool, connection)) = offered {
+                let first = tickets.iter().filter(|(of, ..)| *of == pool).min_by_key(|(_, ticket, _)| *ticket);
+                let first = first.map(|(_, _, waiter)| *waiter);
+                match books.offer(&pool, connection, never(), &limits, later(now)) {
+                    Offer::Hand(connection, waiter) => {
+                        prop_assert_eq!(Some(waiter), first, "who came first is served first");
+                        tickets.retain(|(_, _, other)| *other != waiter);
+                        leased.push((pool, connection));
+                    }
+                    Offer::Kept { .. } => prop_assert_eq!(first, None, "nobody waits beside an idle connection"),
+                    Offer::Close(_) => {}
+                }
+            }
+            next += 1;
+            let figures = books.figures();
+            prop_assert_eq!(figures.total, figures.idle + connecting.len() + leased.len());
+            prop_assert_eq!(figures.waiting, tickets.len());
+            prop_assert!(figures.total <= max);
+            for pool in books.pools.values() {
+                prop_assert!(pool.size() <= size && pool.connecting <= pool.places);
+                prop_assert!(pool.idle.is_empty() || pool.waiting.is_empty());
+            }
+        }
+        // When everybody has gone, nothing is left.
+        for (pool, ticket, _) in tickets {
+            books.leave(&pool, ticket);
+        }
+        leased.iter().for_each(|(pool, _)| books.vacate(pool, false));
+        connecting.iter().for_each(|pool| books.vacate(pool, true));
+        books.drain();
+        prop_assert_eq!(books.figures(), PoolFigures::default());
+    }
+}

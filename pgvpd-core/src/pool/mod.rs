@@ -1,0 +1,284 @@
+//! Upstream connections that sessions share, one after the other.
+//!
+//! [`Ledger`] keeps the books; here connections are made, handed over and closed. A client never makes a connection itself: it
+//! takes a ticket, and [`keep`] has connections made for those who wait, so that a client that leaves takes nothing with it
+//! and a burst of clients makes no more connections than the pool has.
+
+mod exchange;
+mod lease;
+mod ledger;
+mod reset;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, timeout};
+use tracing::{debug, info, warn};
+
+pub(crate) use exchange::{Answer, Answers, ExchangeError, run_calls, run_statement, send};
+pub(crate) use lease::{Attachment, Lease};
+use lease::{Place, Pooled};
+pub(crate) use ledger::PoolFigures;
+use ledger::{Ledger, Offer, Turn};
+pub(crate) use reset::clean_up;
+
+use crate::config::{Config, PoolLimits, UpstreamAddress};
+use crate::random::random_bytes;
+use crate::shared::Shared;
+use crate::upstream::{UpstreamError, UpstreamLogin, UpstreamSession};
+
+/// How often idle connections are looked at.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a connection that was idle for long may take to answer before a client gets it.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Which connections are alike: a session of one tenant may follow one of another on them, once they are reset.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct PoolKey {
+    pub(crate) role: Box<str>,
+    pub(crate) database: Box<str>,
+    pub(crate) upstream: UpstreamAddress,
+}
+
+impl fmt::Display for PoolKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.role, self.database)
+    }
+}
+
+/// Why a client gets no connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PoolError {
+    /// The server could not be reached, or refused the proxy.
+    #[error(transparent)]
+    Upstream(Arc<UpstreamError>),
+    /// None became free in time.
+    #[error("no upstream connection became free within {} s", .0.as_secs_f64())]
+    Exhausted(Duration),
+    /// None could be made in time.
+    #[error("the upstream server did not answer within {} s", .0.as_secs_f64())]
+    Unanswered(Duration),
+    /// The proxy stops.
+    #[error("the proxy is shutting down")]
+    Stopped,
+}
+
+type Waiter = oneshot::Sender<Result<Lease, Arc<UpstreamError>>>;
+type Books = Ledger<PoolKey, Pooled, Waiter, UpstreamError>;
+
+/// All pools of a proxy.
+#[derive(Default)]
+pub(crate) struct Pools {
+    books: Mutex<Books>,
+    /// There is something to plan.
+    due: Notify,
+}
+
+impl fmt::Debug for Pools {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pools").field(&self.figures()).finish()
+    }
+}
+
+impl Pools {
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn figures(&self) -> PoolFigures {
+        self.books().figures()
+    }
+
+    /// A connection for one session: the one used last, or the next that is free or made. Safe to cancel: a turn that comes
+    /// while nobody waits any more goes to the next.
+    pub(crate) async fn lease(self: &Arc<Self>, key: &Arc<PoolKey>, limits: &PoolLimits) -> Result<Lease, PoolError> {
+        let deadline = Instant::now() + limits.checkout_timeout;
+        loop {
+            let (sender, receiver) = oneshot::channel();
+            let turn = self.books().ask(key, || sender, Instant::now());
+            match turn {
+                Turn::Failed(error) => return Err(PoolError::Upstream(error)),
+                Turn::Reuse(idle) => {
+                    let rested = idle.since.elapsed();
+                    let mut lease = Lease::new(Place::leased(self, key), idle.connection, true);
+                    let is_fit = lease.is_quiet()
+                        && (rested < limits.server_check_delay
+                            || timeout(CHECK_TIMEOUT, lease.check()).await == Ok(Ok(())));
+                    if is_fit {
+                        return Ok(lease);
+                    }
+                    debug!(pool = %key, "an idle connection had ended");
+                }
+                Turn::Wait(number) => {
+                    self.due.notify_one();
+                    let (pools, key) = (Arc::clone(self), Arc::clone(key));
+                    let ticket = Ticket { pools, key, number, turn: receiver, limits: *limits };
+                    return ticket.wait(deadline).await;
+                }
+            }
+        }
+    }
+
+    /// A clean connection is free: to whoever waits longest, or to the idle ones.
+    fn offer(self: &Arc<Self>, mut place: Place, mut connection: Pooled, limits: &PoolLimits) {
+        loop {
+            let expires = connection.expires;
+            let offer = self.books().offer(place.key(), connection, expires, limits, Instant::now());
+            match offer {
+                Offer::Kept { others_wait } => {
+                    place.give_up();
+                    if others_wait {
+                        self.due.notify_one();
+                    }
+                    return;
+                }
+                Offer::Close(connection) => {
+                    place.give_up();
+                    drop(connection);
+                    self.due.notify_one();
+                    return;
+                }
+                Offer::Hand(handed, waiter) => {
+                    match waiter.send(Ok(Lease::new(place, handed, false))) {
+                        Ok(()) => return,
+                        // Gone in this moment: the next one's turn.
+                        Err(Ok(lease)) => (place, connection) = lease.into_parts(),
+                        Err(Err(_)) => return,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Closes what is idle.
+    fn close_idle(&self) {
+        let idle = self.books().drain();
+        drop(idle);
+    }
+}
+
+/// A place in the queue of a pool. Dropping it leaves the queue, and passes on a turn that has come.
+struct Ticket {
+    pools: Arc<Pools>,
+    key: Arc<PoolKey>,
+    number: u64,
+    turn: oneshot::Receiver<Result<Lease, Arc<UpstreamError>>>,
+    limits: PoolLimits,
+}
+
+impl Ticket {
+    async fn wait(mut self, deadline: Instant) -> Result<Lease, PoolError> {
+        match tokio::time::timeout_at(deadline, &mut self.turn).await {
+            Ok(Ok(turn)) => turn.map_err(PoolError::Upstream),
+            // The sender is dropped with the books alone.
+            Ok(Err(_)) => Err(PoolError::Stopped),
+            Err(_) => Err(match self.pools.books().is_connected(&self.key) {
+                true => PoolError::Exhausted(self.limits.checkout_timeout),
+                false => PoolError::Unanswered(self.limits.checkout_timeout),
+            }),
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let has_left = self.pools.books().leave(&self.key, self.number);
+        if !has_left && let Ok(Ok(lease)) = self.turn.try_recv() {
+            lease.pass_on(&self.limits);
+        }
+    }
+}
+
+/// Has connections made for those who wait, and closes those that nobody needs, until `stopped`.
+pub(crate) async fn keep(shared: Arc<Shared>) {
+    let pools = &shared.pools;
+    let mut next_sweep = Instant::now() + SWEEP_INTERVAL;
+    loop {
+        let wake = match pools.books().next_attempt() {
+            Some(attempt) => next_sweep.min(attempt),
+            None => next_sweep,
+        };
+        // With nothing in the books there is nothing to look at.
+        let is_idle = pools.figures() == PoolFigures::default();
+        tokio::select! {
+            () = shared.stopped.cancelled() => break,
+            () = pools.due.notified() => {}
+            () = tokio::time::sleep_until(wake), if !is_idle => {}
+        }
+        let config = shared.config.load_full();
+        let now = Instant::now();
+        if now >= next_sweep {
+            next_sweep = now + SWEEP_INTERVAL;
+            let closed = pools.books().sweep(&config.pool, now, Pooled::is_quiet);
+            if !closed.is_empty() {
+                debug!(connections = closed.len(), "closed idle upstream connections");
+            }
+        }
+        let plan = pools.books().plan(&config.pool, now);
+        drop(plan.close);
+        for key in plan.connect {
+            let place = Place::connecting(pools, &key);
+            let making = connect(place, key, Arc::clone(&shared), Arc::clone(&config));
+            let stopped = shared.stopped.clone();
+            shared.background.spawn(async move { stopped.run_until_cancelled(making).await });
+        }
+    }
+    pools.close_idle();
+}
+
+/// Makes a connection for a place, and offers it.
+async fn connect(mut place: Place, key: Arc<PoolKey>, shared: Arc<Shared>, config: Arc<Config>) {
+    let startup = blank_context(&config);
+    let login = UpstreamLogin {
+        address: &key.upstream,
+        allow_cleartext: config.allow_cleartext,
+        role: &key.role,
+        database: &key.database,
+        startup: &startup,
+        credentials: shared.secrets.for_upstream(&key.role, &config),
+    };
+    let made = timeout(config.handshake_timeout, login.run(&shared.deriver)).await;
+    let error = match made {
+        Ok(Ok(UpstreamSession { conn, parameters, cancel_key })) => {
+            let expires = Instant::now() + jittered(config.pool.server_lifetime);
+            if place.connected() {
+                info!(pool = %key, "upstream connections can be made again");
+            }
+            debug!(pool = %key, "upstream connection made");
+            shared.pools.offer(place, Pooled { conn, parameters, cancel_key, attachment: None, expires }, &config.pool);
+            return;
+        }
+        Ok(Err(error)) => Arc::new(error),
+        Err(_) => Arc::new(UpstreamError::Unanswered),
+    };
+    let refused = matches!(&*error, UpstreamError::Refused { .. });
+    let (waiters, is_first) = place.failed(&error, refused);
+    match is_first {
+        true => warn!(pool = %key, error = error.for_log(), "cannot make an upstream connection"),
+        false => debug!(pool = %key, error = error.for_log(), "cannot make an upstream connection"),
+    }
+    for waiter in waiters {
+        let _ = waiter.send(Err(Arc::clone(&error)));
+    }
+}
+
+/// The settings that sessions begin with, and startup parameters that make "no context" what one falls back to: a default that the role has for one of these would
+/// be a context that nobody set (`ALTER ROLE … SET`).
+fn blank_context(config: &Config) -> Vec<(String, String)> {
+    if !config.context_in_startup {
+        return Vec::new();
+    }
+    let pinned = config.pin_settings.iter().cloned();
+    let variables = config.identity.variables.iter().chain(config.identity.resolved.iter());
+    let variables = variables.map(|name| (name.as_str().to_owned(), String::new()));
+    variables.chain([("role".to_owned(), "none".to_owned())]).chain(pinned).collect()
+}
+
+/// Up to a tenth shorter, so that connections made together do not end together.
+fn jittered(lifetime: Duration) -> Duration {
+    let random = f64::from(u32::from_ne_bytes(random_bytes())) / f64::from(u32::MAX);
+    lifetime.mul_f64(1.0 - random / 10.0)
+}

@@ -1,0 +1,144 @@
+//! Servers that answer the reset as they should, and in every other way.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+use super::*;
+
+fn variables() -> Vec<VariableName> {
+    vec![VariableName::current_tenant_id()]
+}
+
+fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![tag];
+    bytes.extend(u32::try_from(body.len() + 4).expect("short").to_be_bytes());
+    bytes.extend(body);
+    bytes
+}
+
+/// FunctionCallResponse and ReadyForQuery.
+fn result(value: &[u8]) -> Vec<u8> {
+    let size = u32::try_from(value.len()).expect("short").to_be_bytes();
+    [message(b'V', &[&size[..], value].concat()), ready(b'I')].concat()
+}
+
+fn ready(status: u8) -> Vec<u8> {
+    message(b'Z', &[status])
+}
+
+fn done(command: &[u8], status: u8) -> Vec<u8> {
+    [message(b'C', &[command, b"\0"].concat()), ready(status)].concat()
+}
+
+/// What a server says of a reset outside of a transaction.
+fn right() -> Vec<Vec<u8>> {
+    vec![done(b"DISCARD ALL", b'I'), result(b""), result(b"none"), result(b"")]
+}
+
+/// The reset of a connection whose server says this, and then closes or stays.
+async fn reset(status: TransactionStatus, said: &[Vec<u8>], stays: bool) -> Result<Clean, ResetError> {
+    let (mut server, stream) = duplex(100_000);
+    let mut conn = Conn::new(stream);
+    server.write_all(&said.concat()).await.expect("said");
+    let kept: Option<DuplexStream> = if stays {
+        Some(server)
+    } else {
+        drop(server);
+        None
+    };
+    let outcome = clean_up(&mut conn, &mut Parameters::default(), status, &variables(), None).await;
+    drop(kept);
+    outcome
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_clean_when_every_step_is_answered_as_it_should_be() {
+    assert!(reset(TransactionStatus::Idle, &right(), true).await.is_ok());
+    for status in [TransactionStatus::InTransaction, TransactionStatus::Failed] {
+        let said = [vec![done(b"ROLLBACK", b'I')], right()].concat();
+        assert!(reset(status, &said, true).await.is_ok());
+    }
+    // What comes aside: settings that go back, a notification that was on its way, a notice.
+    let asides = [message(b'S', b"TimeZone\0UTC\0"), message(b'A', b"\0\0\0\x01c\0\0"), message(b'N', b"SNOTICE\0\0")];
+    assert!(reset(TransactionStatus::Idle, &[asides.to_vec(), right()].concat(), true).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_else_the_server_says_the_connection_is_not_clean() {
+    let error = message(b'E', b"SERROR\0C57014\0Mcancelled\0\0");
+    let with = |index: usize, answer: Vec<u8>| {
+        let mut said = right();
+        said[index] = answer;
+        said
+    };
+    for (what, said) in [
+        ("an error", with(0, [error.clone(), ready(b'I')].concat())),
+        ("another command", with(0, done(b"DISCARD TEMP", b'I'))),
+        ("still in a transaction", with(0, done(b"DISCARD ALL", b'T'))),
+        ("a row of somebody's query", [vec![message(b'D', b"\0\x01\0\0\0\x01x")], right()].concat()),
+        ("an answer of somebody's", [vec![done(b"SELECT 1", b'I')], right()].concat()),
+        ("copy data", [vec![message(b'd', b"x")], right()].concat()),
+        ("an error of setseed", with(1, [error.clone(), ready(b'I')].concat())),
+        ("a role", with(2, result(b"reporting"))),
+        ("a tenant", with(3, result(b"acme"))),
+        ("an error where the context is", with(3, [error.clone(), ready(b'I')].concat())),
+        ("a message too many", [right(), vec![ready(b'I')]].concat()),
+        ("a byte too many", [right(), vec![b"D".to_vec()]].concat()),
+        ("what is no message", with(1, b"V\0\0\0\x03".to_vec())),
+        ("a length that is none", with(1, [message(b'V', &[0, 0, 0, 9]), ready(b'I')].concat())),
+    ] {
+        for stays in [true, false] {
+            assert!(reset(TransactionStatus::Idle, &said, stays).await.is_err(), "{what}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_goes_or_says_nothing_more_ends_the_reset() {
+    let whole = right().concat();
+    for end in 0..whole.len() {
+        let said = [whole[..end].to_vec()];
+        let gone = reset(TransactionStatus::Idle, &said, false).await;
+        assert!(matches!(gone, Err(ResetError::Exchange(ExchangeError::Closed))), "{end}: {gone:?}");
+    }
+    let silent = reset(TransactionStatus::Idle, &right()[..2], true).await;
+    assert!(matches!(silent, Err(ResetError::Timeout)), "{silent:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_contexts_are_signed_a_connection_is_clean_only_with_a_new_nonce_and_no_token() {
+    let reset = async |facts: &[u8], token: &[u8]| {
+        let said =
+            [done(b"DISCARD ALL", b'I'), result(b""), result(facts), result(b"none"), result(token), result(b"")];
+        let (mut server, stream) = duplex(100_000);
+        let mut conn = Conn::new(stream);
+        server.write_all(&said.concat()).await.expect("said");
+        let attach = Some(Function(16_384));
+        clean_up(&mut conn, &mut Parameters::default(), TransactionStatus::Idle, &variables(), attach).await
+    };
+    let clean = reset(b"(7,1700000000000000,42)", b"").await.expect("clean");
+    assert_eq!(clean.facts, Some(Facts { pid: 7, backend_start: 1_700_000_000_000_000, nonce: 42 }));
+    assert!(matches!(reset(b"(7,1700000000000000,0)", b"").await, Err(ResetError::NotVoid)));
+    assert!(matches!(reset(b"", b"").await, Err(ResetError::NotVoid)));
+    assert!(matches!(reset(b"(7,1,42)", b"v1.1.7").await, Err(ResetError::NotBlank)));
+}
+
+#[tokio::test]
+async fn the_reset_is_one_write_and_each_has_a_seed_of_its_own() {
+    let mut sent = Vec::new();
+    for _ in 0..2 {
+        let (mut server, stream) = duplex(100_000);
+        let mut conn = Conn::new(stream);
+        server.write_all(&right().concat()).await.expect("said");
+        clean_up(&mut conn, &mut Parameters::default(), TransactionStatus::Idle, &variables(), None)
+            .await
+            .expect("clean");
+        drop(conn);
+        let mut bytes = Vec::new();
+        server.read_to_end(&mut bytes).await.expect("read");
+        sent.push(bytes);
+    }
+    assert_ne!(sent[0], sent[1]);
+    let seeds: Vec<f64> = (0..1000).map(|_| seed().parse().expect("a number")).collect();
+    assert!(seeds.iter().all(|seed| (-1.0..=1.0).contains(seed)));
+    assert!(seeds.iter().any(|seed| *seed < -0.5) && seeds.iter().any(|seed| *seed > 0.5));
+}

@@ -1,0 +1,241 @@
+//! The client proves to the proxy who it is. What is asked for is `auth::Method`'s to decide; here the messages go to and fro.
+
+use subtle::ConstantTimeEq;
+use tokio::io::{AsyncRead, AsyncWrite};
+use zeroize::Zeroizing;
+
+use super::Ended;
+use super::admit::Admission;
+use super::login::Negotiation;
+use super::login_error::{LoginError, MAX_HELD_BACK};
+use crate::auth::{
+    Against, Attempt, Challenge, ITERATIONS, Method, Nonce, Proved, SCRAM_SHA_256, ScramError, Secret, Verifier,
+    md5_fits, password_fits,
+};
+use crate::config::Config;
+use crate::error::Refusal;
+use crate::net::Conn;
+use crate::random::random_bytes;
+use crate::shared::Shared;
+use crate::wire::{
+    Reader, SqlState, WireError, authentication_cleartext_password, authentication_md5_password, authentication_ok,
+    authentication_sasl, authentication_sasl_continue, authentication_sasl_final, tag,
+};
+
+/// Who a client says it is.
+pub(super) struct Claim {
+    pub(super) attempt: Attempt,
+    /// The user name as it was typed: MD5 hashes it, and errors name it.
+    pub(super) typed_user: Box<str>,
+    pub(super) negotiation: Negotiation,
+}
+
+/// What becomes of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Right,
+    Wrong,
+}
+
+/// Asks for a proof and judges it. AuthenticationOk, and what belongs before it, is queued for the client and not flushed.
+pub(super) async fn authenticate<S>(
+    client: &mut Conn<S>,
+    claim: Claim,
+    shared: &Shared,
+    config: &Config,
+) -> Result<(), Ended>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Claim { attempt, typed_user, negotiation } = claim;
+    let mut out = Zeroizing::new(Vec::new());
+    negotiation.answer(&mut out);
+    client.queue(&out);
+
+    let secret = shared.secrets.of_client(&attempt.role, config, &shared.deriver).await;
+    let secret = secret.map_err(|error| Refusal::from(&error))?;
+    let delay = shared.penalties.delay(&attempt);
+    // A timer takes a millisecond even for nothing.
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+    let mut exchange = Exchange { client, role: &attempt.role, typed_user: &typed_user, shared };
+    let verdict = match Method::of(config.client_auth, secret) {
+        Method::Scram(against) => exchange.scram(against).await?,
+        Method::Md5(password) => exchange.md5(password).await?,
+        Method::Cleartext(_) if !attempt.address.is_local() && !config.allow_cleartext => {
+            return Err(Refusal::cleartext_client().into());
+        }
+        Method::Cleartext(secret) => exchange.cleartext(secret).await?,
+    };
+    match verdict {
+        Verdict::Right => {
+            shared.penalties.succeeded(&attempt);
+            out.clear();
+            authentication_ok(&mut out);
+            client.queue(&out);
+            Ok(())
+        }
+        Verdict::Wrong => {
+            shared.penalties.failed(&attempt);
+            shared.secrets.doubt(&attempt.role);
+            shared.counters.count_failed_login();
+            Err(Refusal::wrong_password(&typed_user).into())
+        }
+    }
+}
+
+impl Claim {
+    /// The claim of an admitted tenant.
+    pub(super) fn of(admission: &Admission) -> Option<Self> {
+        let (identity, _) = admission.tenant()?;
+        let attempt =
+            Attempt { address: admission.address, role: identity.role().into(), tenant: identity.tenant().into() };
+        Some(Self { attempt, typed_user: admission.typed_user().into(), negotiation: admission.negotiation() })
+    }
+}
+
+/// A client that is asked.
+struct Exchange<'a, S> {
+    client: &'a mut Conn<S>,
+    role: &'a str,
+    typed_user: &'a str,
+    shared: &'a Shared,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<'_, S> {
+    /// RFC 5802. Nobody's verifier goes the same way, and fails at the end.
+    async fn scram(&mut self, against: Against) -> Result<Verdict, Ended> {
+        let decoy = &self.shared.decoy;
+        let (verifier, is_servers_own) = match against {
+            Against::Verifier(verifier) => (verifier, true),
+            Against::Password(password) => {
+                let salt = decoy.salt(self.role);
+                let keys = self.shared.deriver.keys(password.as_bytes(), &salt, ITERATIONS).await;
+                (Verifier::of(&keys, salt, ITERATIONS), false)
+            }
+            Against::Nobody => (decoy.verifier(self.role), false),
+        };
+        self.ask(|out| authentication_sasl(out, &[SCRAM_SHA_256])).await?;
+        let reply = self.reply().await?;
+        let challenge =
+            Challenge::new(initial_response(&reply)?, verifier.clone(), &Nonce::random()).map_err(malformed)?;
+        self.ask(|out| authentication_sasl_continue(out, challenge.message().as_bytes())).await?;
+        let reply = self.reply().await?;
+        match challenge.judge(&reply) {
+            Ok(Proved { message, client_key }) => {
+                let mut out = Vec::new();
+                authentication_sasl_final(&mut out, message.as_bytes());
+                self.client.queue(&out);
+                if is_servers_own {
+                    self.shared.secrets.learn(self.role, &verifier, client_key);
+                }
+                Ok(Verdict::Right)
+            }
+            Err(ScramError::Proof) => Ok(Verdict::Wrong),
+            Err(error) => Err(malformed(error)),
+        }
+    }
+
+    async fn md5(&mut self, password: Option<Zeroizing<String>>) -> Result<Verdict, Ended> {
+        let salt = random_bytes();
+        self.ask(|out| authentication_md5_password(out, salt)).await?;
+        let reply = self.reply().await?;
+        let fits = md5_fits(password.as_deref().map(String::as_str), self.typed_user, salt, text(&reply)?);
+        Ok(if fits { Verdict::Right } else { Verdict::Wrong })
+    }
+
+    async fn cleartext(&mut self, secret: Option<Secret>) -> Result<Verdict, Ended> {
+        self.ask(authentication_cleartext_password).await?;
+        let reply = self.reply().await?;
+        let given = text(&reply)?;
+        let fits = match &secret {
+            Some(secret) => match password_fits(secret, self.role, given) {
+                Some(fits) => fits,
+                None => self.derived_fits(secret, given).await,
+            },
+            // The same work as for a role that has a verifier.
+            None => {
+                let salt = self.shared.decoy.salt(self.role);
+                let keys = self.shared.deriver.keys(given, &salt, ITERATIONS).await;
+                self.shared.decoy.verifier(self.role).fits(&keys)
+            }
+        };
+        Ok(if fits { Verdict::Right } else { Verdict::Wrong })
+    }
+
+    /// Judges a password by a verifier.
+    async fn derived_fits(&self, secret: &Secret, given: &[u8]) -> bool {
+        let Secret::Scram(verifier) = secret else { return false };
+        let keys = self.shared.deriver.keys(given, verifier.salt(), verifier.iterations()).await;
+        let fits = verifier.fits(&keys);
+        if fits {
+            self.shared.secrets.learn(self.role, verifier, keys.into_client());
+        }
+        fits
+    }
+
+    async fn ask(&mut self, request: impl FnOnce(&mut Vec<u8>)) -> Result<(), Ended> {
+        let mut out = Vec::new();
+        request(&mut out);
+        self.client.queue(&out);
+        self.client.flush().await.map_err(|_| Ended::ClientGone)
+    }
+
+    /// The one message that the client may send now. What it sends ahead of its time stays where it is.
+    async fn reply(&mut self) -> Result<Zeroizing<Vec<u8>>, Ended> {
+        match self.client.next_message(MAX_HELD_BACK).await.map_err(LoginError::ClientProtocol)? {
+            None => Err(Ended::ClientGone),
+            Some((tag::PASSWORD, body)) => Ok(body),
+            Some((found, _)) => Err(LoginError::UnexpectedReply(char::from(found)).into()),
+        }
+    }
+}
+
+/// What a SASLInitialResponse carries, if it chose the mechanism that was offered.
+fn initial_response(body: &[u8]) -> Result<&[u8], Ended> {
+    let mut reader = Reader::new(body);
+    let mechanism = reader.string();
+    let length = reader.i32().and_then(|length| usize::try_from(length).ok());
+    match (mechanism, length) {
+        (Some(mechanism), Some(length)) if bool::from(mechanism.ct_eq(SCRAM_SHA_256.as_bytes())) => {
+            let data = reader.bytes(length).filter(|_| reader.is_empty());
+            data.ok_or_else(|| malformed(ScramError::Malformed("its length is not that of the data")))
+        }
+        (Some(_), Some(_)) => Err(Refusal::wrong_mechanism().into()),
+        _ => Err(malformed(ScramError::Malformed("no mechanism, or no initial response"))),
+    }
+}
+
+/// The text of a PasswordMessage.
+fn text(body: &[u8]) -> Result<&[u8], Ended> {
+    let malformed = || LoginError::ClientProtocol(WireError::Malformed(char::from(tag::PASSWORD)));
+    let mut reader = Reader::new(body);
+    let text = reader.string().filter(|_| reader.is_empty());
+    Ok(text.ok_or_else(malformed)?)
+}
+
+fn malformed(error: ScramError) -> Ended {
+    Refusal::new(SqlState::PROTOCOL_VIOLATION, error).into()
+}
+
+impl Refusal {
+    fn wrong_password(typed_user: &str) -> Self {
+        let message = format_args!("password authentication failed for user {typed_user:?}");
+        Self::new(SqlState::INVALID_PASSWORD, message)
+    }
+
+    fn wrong_mechanism() -> Self {
+        Self::new(SqlState::PROTOCOL_VIOLATION, "client selected an invalid SASL authentication mechanism")
+    }
+
+    fn cleartext_client() -> Self {
+        Self::new(SqlState::INVALID_AUTHORIZATION, "the password would cross the network in the clear").hint(
+            "Use a SCRAM-SHA-256 verifier for the role, or a Unix socket; allow_cleartext = true permits it anyway.",
+        )
+    }
+}
+
+#[cfg(test)]
+#[path = "authenticate_tests.rs"]
+mod tests;

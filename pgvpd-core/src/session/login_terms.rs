@@ -1,0 +1,79 @@
+//! What a login is about: who logs in, over which legs, what was asked of the protocol; and what it yields.
+
+use crate::context::{Confirmed, Injection, RoleFault, Token};
+use crate::tenant::Identity;
+use crate::wire::{CancelKey, ProtocolVersion, negotiate_protocol_version};
+
+/// Who logs in.
+pub(super) enum Who {
+    /// A tenant, with what is to be set.
+    Tenant { identity: Identity, injection: Injection },
+    /// A user of `superuser_bypass`.
+    Bypass,
+}
+
+impl Who {
+    pub(super) fn role(&self) -> &str {
+        match self {
+            Self::Tenant { identity, .. } => identity.role(),
+            Self::Bypass => "",
+        }
+    }
+}
+
+/// Writes to the log that policies do not hold a role.
+pub(super) fn warn_of_role(role: &str, fault: &RoleFault) {
+    tracing::warn!(role, %fault, "role_check: policies cannot hold this role");
+}
+
+/// What the rules about proofs and passwords need to know of the two legs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Legs {
+    /// The client is on loopback or a Unix socket.
+    pub(super) client_is_local: bool,
+    /// So is the server.
+    pub(super) upstream_is_local: bool,
+    pub(super) allow_trust: bool,
+    pub(super) allow_cleartext: bool,
+}
+
+/// What the client asked of the protocol beyond 3.0.
+pub(super) struct Negotiation {
+    /// The version it asked for.
+    pub(super) version: ProtocolVersion,
+    /// The `_pq_.` options that it asked for.
+    pub(super) unknown_options: Vec<String>,
+}
+
+impl Negotiation {
+    fn must_be_answered(&self) -> bool {
+        self.version > ProtocolVersion::LATEST || !self.unknown_options.is_empty()
+    }
+
+    /// Appends NegotiateProtocolVersion to `out`, where the client asked for more than there is.
+    pub(super) fn answer(&self, out: &mut Vec<u8>) {
+        if self.must_be_answered() {
+            negotiate_protocol_version(out, self.version.min(ProtocolVersion::LATEST), &self.unknown_options);
+        }
+    }
+}
+
+/// Proof that a session may be relayed: its context is confirmed, or its user needs none.
+#[derive(Debug)]
+pub(super) enum Permit {
+    /// With the signed context that the database has verified, where contexts are signed.
+    Context(Confirmed, Option<Token>),
+    Bypass,
+}
+
+/// A finished login.
+#[derive(Debug)]
+pub(super) struct LoggedIn {
+    pub(super) permit: Permit,
+    /// What a CancelRequest must carry; poolers may not give one.
+    pub(super) cancel_key: Option<CancelKey>,
+    /// As the server reported it.
+    pub(super) client_encoding: Vec<u8>,
+    /// What is in force; `None` for a bypass user.
+    pub(super) injection: Option<Injection>,
+}

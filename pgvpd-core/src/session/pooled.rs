@@ -1,0 +1,429 @@
+//! Session pooling: the client proves itself to the proxy, gets a connection of its pool for as long as it stays, and leaves it
+//! as if it had never been there.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use super::Ended;
+use super::LoginError;
+use super::admit::{Admission, Seat};
+use super::authenticate::{Claim, authenticate};
+use super::hearing::Hearing;
+use super::keeper::Keeper;
+use super::login::warn_of_role;
+use super::relay::{Relaying, Watch, stopped};
+use super::time_limit::TimeLimit;
+use super::watch::SessionWatch;
+use crate::cancel::CancelEntry;
+use crate::config::{Config, RoleCheck};
+use crate::context::{
+    Confirmed, Facts, Injection, InjectionError, Outcome, RoleFault, RoleKey, Token, ask_about_role, read_about_role,
+};
+use crate::error::Refusal;
+use crate::net::{Conn, Socket};
+use crate::pool::{Answer, Attachment, ExchangeError, Lease, PoolError, PoolKey, clean_up, run_calls, run_statement};
+use crate::resolve::{Job, Membership, OwnSite, ResolveError, Resolved};
+use crate::shared::Shared;
+use crate::upstream::UpstreamError;
+use crate::wire::{
+    ErrorFields, Function, ProtocolVersion, SqlState, TransactionStatus, backend_key_data, bind_values,
+    fatal_error_response, parameter_status, ready_for_query,
+};
+
+/// How long what a client has left outstanding may go on before it is cancelled.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a cancel request for it may take, and one of the client's own that is under way.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of a cancel key's secret: for protocol 3.2, and before.
+const LONG_SECRET: usize = 32;
+const SHORT_SECRET: usize = 4;
+
+/// A connection on which this client's context is confirmed.
+pub(super) struct BoundLease {
+    lease: Lease,
+    /// What resolvers have found, where there are some, and how.
+    resolved: Option<(Job, Resolved)>,
+    injection: Injection,
+    /// The signed context that the database has verified, where contexts are signed.
+    token: Option<Token>,
+    _confirmed: Confirmed,
+}
+
+/// A session that is ready to be relayed; ReadyForQuery is queued for the client.
+pub(super) struct PooledSession {
+    bound: BoundLease,
+    membership: Option<Membership>,
+    seat: Seat,
+    cancel: Option<CancelEntry>,
+    config: Arc<Config>,
+}
+
+/// Why a connection cannot be this client's.
+enum BindError {
+    /// It is of no use; another one may be.
+    Exchange(ExchangeError),
+    /// The server refuses what is to be set; the connection has to be reset.
+    Refused(Vec<u8>),
+    Injection(InjectionError),
+}
+
+/// Lets the client prove itself, takes a connection, sets the context.
+pub(super) async fn establish(
+    client: &mut Conn<Socket>,
+    admission: Admission,
+    database: &str,
+    shared: &Arc<Shared>,
+    config: &Arc<Config>,
+) -> Result<PooledSession, Ended> {
+    let (Some(claim), Some((identity, injection))) = (Claim::of(&admission), admission.tenant().cloned()) else {
+        return Err(Refusal::from(InjectionError::NotConfirmed).into());
+    };
+    authenticate(client, claim, shared, config).await?;
+    let (role, upstream) = (identity.role().into(), config.upstream.clone());
+    let key = Arc::new(PoolKey { role, database: database.into(), upstream });
+    let job = Job::new(&identity, database, config, shared);
+    let bound = tokio::select! {
+        bound = bind_one(&key, injection, job, shared, config) => bound,
+        ended = super::passthrough::client_leaves(client) => return Err(ended),
+    };
+    let mut bound = match bound {
+        Ok(bound) => bound,
+        Err(failure) => return Err(failure.end(client)),
+    };
+    let membership =
+        bound.resolved.take().and_then(|(job, resolved)| shared.resolving(config).follow(job, &resolved, shared));
+    let secret_bytes = if admission.protocol() >= ProtocolVersion::LATEST { LONG_SECRET } else { SHORT_SECRET };
+    let cancel = bound.lease.cancel_key().cloned();
+    let cancel = cancel.map(|backend| shared.cancels.issue(secret_bytes, backend, config.upstream.clone()));
+    client.queue(&greeting(&bound.lease, cancel.as_ref()));
+    shared.counters.count_session();
+    Ok(PooledSession { bound, membership, seat: admission.into_seat(), cancel, config: Arc::clone(config) })
+}
+
+/// What stands between AuthenticationOk and the first query.
+fn greeting(lease: &Lease, cancel: Option<&CancelEntry>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    for (name, value) in lease.parameters().iter() {
+        parameter_status(&mut out, name, value);
+    }
+    if let Some(entry) = cancel {
+        backend_key_data(&mut out, entry.key());
+    }
+    ready_for_query(&mut out);
+    out
+}
+
+/// Why a client that has proved itself gets no session.
+enum Failure {
+    Pool(PoolError),
+    /// The body of the server's error about what is to be set.
+    Refused(Vec<u8>),
+    Injection(InjectionError),
+    Role(RoleFault),
+    Exchange(ExchangeError),
+    Resolve(ResolveError),
+}
+
+impl Failure {
+    fn end(self, client: &mut Conn<Socket>) -> Ended {
+        match self {
+            Self::Refused(body) => pass_on(client, &body),
+            Self::Pool(PoolError::Upstream(error)) => match &*error {
+                // What PostgreSQL says of the client's request; what it says of the proxy's own login is not for the client.
+                UpstreamError::Refused { body, .. } if !is_about_the_proxy(body) => pass_on(client, body),
+                error => Ended::Refused { refusal: Refusal::from(error), detail: Some(error.for_log()) },
+            },
+            Self::Pool(error) => Refusal::from(&error).into(),
+            Self::Injection(error) => Refusal::from(error).into(),
+            Self::Role(fault) => LoginError::Role(fault).into(),
+            // Such as a database that does not exist: the proxy was there before the client could be.
+            Self::Resolve(error) => match error.login_refused().filter(|body| !is_about_the_proxy(body)) {
+                Some(body) => pass_on(client, body),
+                None => error.into(),
+            },
+            Self::Exchange(error) => {
+                Ended::Refused { refusal: Refusal::from(InjectionError::NotConfirmed), detail: Some(error.to_string()) }
+            }
+        }
+    }
+}
+
+/// Class 28 is about a login, and the login was the proxy's.
+fn is_about_the_proxy(body: &[u8]) -> bool {
+    ErrorFields::new(body).code().is_some_and(|code| code.starts_with("28"))
+}
+
+/// PostgreSQL's own error, unchanged but for its severity: the session ends with it.
+fn pass_on(client: &mut Conn<Socket>, body: &[u8]) -> Ended {
+    let mut message = Vec::new();
+    fatal_error_response(&mut message, body);
+    client.queue(&message);
+    Ended::PassedOn(ErrorFields::new(body).summary())
+}
+
+/// Takes connections until one can be bound: one that had been idle may have died.
+async fn bind_one(
+    key: &Arc<PoolKey>,
+    injection: Injection,
+    job: Option<Job>,
+    shared: &Arc<Shared>,
+    config: &Arc<Config>,
+) -> Result<BoundLease, Failure> {
+    // Those who are asked on connections of the proxy's own are asked before one of the pool is taken.
+    let ahead = match job.as_ref().filter(|job| !job.needs_own_site()) {
+        None => None,
+        Some(job) => Some(resolve(job, None, shared, config).await?),
+    };
+    loop {
+        let mut lease = shared.pools.lease(key, &config.pool).await.map_err(Failure::Pool)?;
+        match check_role(&mut lease, &injection, shared, config).await {
+            Ok(()) => {}
+            Err(Failure::Exchange(error)) if lease.is_reused() => {
+                debug!(pool = %key, %error, "an idle connection failed");
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        }
+        let resolved = match &job {
+            Some(job) if ahead.is_none() => match resolve(job, Some(&mut lease), shared, config).await {
+                Ok(resolved) => Some(resolved),
+                Err(Failure::Resolve(error)) if lease.is_reused() && error.is_of_the_connection() => {
+                    debug!(pool = %key, %error, "an idle connection failed");
+                    continue;
+                }
+                // Who is refused again and again must not keep the pool making connections.
+                Err(Failure::Resolve(error)) if error.is_an_answer() => {
+                    reset_aside(lease, shared, config);
+                    return Err(Failure::Resolve(error));
+                }
+                Err(failure) => return Err(failure),
+            },
+            _ => None,
+        };
+        let found = resolved.as_ref().or(ahead.as_ref());
+        let with_found = found.map(|resolved| injection.clone().with_found(&resolved.found));
+        match bind(&mut lease, with_found.as_ref().unwrap_or(&injection)).await {
+            Ok((confirmed, token)) => {
+                let (resolved, injection) = (job.zip(resolved.or(ahead)), with_found.unwrap_or(injection));
+                return Ok(BoundLease { lease, resolved, injection, token, _confirmed: confirmed });
+            }
+            Err(BindError::Exchange(error)) if lease.is_reused() => {
+                debug!(pool = %key, %error, "an idle connection failed");
+            }
+            // The functions have other numbers since.
+            Err(BindError::Refused(body))
+                if lease.is_reused() && injection.is_not_installed(&ErrorFields::new(&body)) =>
+            {
+                debug!(pool = %key, "the functions that verify a context have been installed anew");
+            }
+            Err(BindError::Exchange(error)) => return Err(Failure::Exchange(error)),
+            Err(BindError::Injection(error)) => return Err(Failure::Injection(error)),
+            Err(BindError::Refused(body)) => {
+                reset_aside(lease, shared, config);
+                return Err(Failure::Refused(body));
+            }
+        }
+    }
+}
+
+/// Makes a connection ready for the next session, while this client is told why it gets none.
+fn reset_aside(lease: Lease, shared: &Arc<Shared>, config: &Arc<Config>) {
+    let (shared, config) = (Arc::clone(shared), Arc::clone(config));
+    let tasks = shared.tasks.clone();
+    tasks.spawn(async move { reset(lease, TransactionStatus::Idle, &shared, &config).await });
+}
+
+/// Works out the rest of the context: on this connection, or on one of the proxy's.
+async fn resolve(
+    job: &Job,
+    lease: Option<&mut Lease>,
+    shared: &Arc<Shared>,
+    config: &Config,
+) -> Result<Resolved, Failure> {
+    let resolving = shared.resolving(config);
+    let Some(lease) = lease else {
+        return resolving.resolve(job, None::<OwnSite<'_, Socket>>, shared).await.map_err(Failure::Resolve);
+    };
+    let attachment = lease.attachment();
+    let (conn, parameters) = lease.parts();
+    let own = OwnSite { conn, parameters, facts: attachment.map(|attachment| attachment.facts) };
+    let resolved = resolving.resolve(job, Some(own), shared).await.map_err(Failure::Resolve)?;
+    if let (Some(attachment), Some(facts)) = (attachment, resolved.facts) {
+        lease.set_attachment(Attachment { facts, ..attachment });
+    }
+    Ok(resolved)
+}
+
+/// Asks whether policies hold the role, where that has not been asked of late.
+async fn check_role(lease: &mut Lease, injection: &Injection, shared: &Shared, config: &Config) -> Result<(), Failure> {
+    let PoolKey { role, database, upstream } = &**lease.key();
+    let (login, database, upstream) = (role.clone(), database.clone(), upstream.clone());
+    let key = RoleKey { upstream, database, login, role: injection.role().into() };
+    if shared.role_checks.is_known(&key) {
+        return Ok(());
+    }
+    let mut messages = Vec::new();
+    ask_about_role(injection.role(), &mut messages);
+    let (conn, parameters) = lease.parts();
+    let row = match run_statement(conn, parameters, &messages).await.map_err(Failure::Exchange)? {
+        Answer::Error(body) => return Err(Failure::Refused(body)),
+        Answer::Row(row) => row,
+    };
+    let row: Vec<Option<&[u8]>> = row.iter().map(Option::as_deref).collect();
+    match (read_about_role(&row), config.role_check) {
+        (None, _) => return Err(Failure::Injection(InjectionError::NotConfirmed)),
+        (Some(Err(fault)), RoleCheck::Warn) => warn_of_role(&key.login, &fault),
+        (Some(Err(fault)), RoleCheck::Refuse) => return Err(Failure::Role(fault)),
+        (Some(Ok(())), _) => {}
+    }
+    shared.role_checks.passed(key);
+    Ok(())
+}
+
+/// Sets what the client asked for, the context and the role, and sees that PostgreSQL has confirmed them, and has verified the context
+/// where it is signed. Not to be cancelled half-way without dropping the lease.
+async fn bind(lease: &mut Lease, injection: &Injection) -> Result<(Confirmed, Option<Token>), BindError> {
+    let (mut tokens, verifier) = match injection.signature() {
+        None => (Vec::new(), None),
+        Some(signature) => {
+            let attachment = attach(lease, injection).await?;
+            (signature.tokens(attachment.facts), Some(attachment.verifier))
+        }
+    };
+    loop {
+        let token = tokens.pop();
+        let mut messages = Vec::with_capacity(1024);
+        let (conn, parameters) = lease.parts();
+        let answer = match injection.calls(token.as_ref().zip(verifier), &mut messages) {
+            Some(count) => run_calls(conn, parameters, &messages, count).await,
+            None => {
+                injection.request(token.as_ref(), &mut messages);
+                run_statement(conn, parameters, &messages).await
+            }
+        };
+        let row = match answer.map_err(BindError::Exchange)? {
+            Answer::Error(body) => return Err(BindError::Refused(body)),
+            Answer::Row(row) => row,
+        };
+        let row: Vec<Option<&[u8]>> = row.iter().map(Option::as_deref).collect();
+        match injection.confirm(&row, token.as_ref()).map_err(BindError::Injection)? {
+            Outcome::Confirmed(confirmed) => return Ok((confirmed, token)),
+            Outcome::Unverified if !tokens.is_empty() => {}
+            Outcome::Unverified => return Err(BindError::Injection(InjectionError::NotVerified)),
+            Outcome::Attached(_) => return Err(BindError::Injection(InjectionError::NotConfirmed)),
+        }
+    }
+}
+
+/// What contexts are signed for on this connection: known already, or asked for.
+async fn attach(lease: &mut Lease, injection: &Injection) -> Result<Attachment, BindError> {
+    if let Some(attachment) = lease.attachment() {
+        return Ok(attachment);
+    }
+    let mut messages = Vec::new();
+    bind_values(&mut messages, ATTACH, &[]);
+    let (conn, parameters) = lease.parts();
+    let row = match run_statement(conn, parameters, &messages).await.map_err(BindError::Exchange)? {
+        Answer::Error(body) if injection.is_not_installed(&ErrorFields::new(&body)) => {
+            return Err(BindError::Injection(InjectionError::NotInstalled));
+        }
+        Answer::Error(body) => return Err(BindError::Refused(body)),
+        Answer::Row(row) => row,
+    };
+    let number = |text: &[u8]| std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).map(Function);
+    let [Some(facts), Some(attach), Some(verifier)] = row.as_slice() else {
+        return Err(BindError::Injection(InjectionError::NotConfirmed));
+    };
+    let (Some(attach), Some(verifier)) = (number(attach), number(verifier)) else {
+        return Err(BindError::Injection(InjectionError::NotConfirmed));
+    };
+    let facts = Facts::parse(facts).ok_or(BindError::Injection(InjectionError::NoFacts))?;
+    let attachment = Attachment { facts, attach, verifier };
+    lease.set_attachment(attachment);
+    Ok(attachment)
+}
+
+/// The facts of a connection, and the numbers of the functions that move and read them.
+const ATTACH: &str = "SELECT pgvpd.attach()::pg_catalog.text, \
+    'pgvpd.attach()'::pg_catalog.regprocedure::pg_catalog.oid::pg_catalog.text, \
+    'public.pgvpd_context(text)'::pg_catalog.regprocedure::pg_catalog.oid::pg_catalog.text";
+
+/// Relays a session, and makes its connection ready for the next.
+pub(super) async fn run(client: Conn<Socket>, session: PooledSession, shared: &Arc<Shared>) {
+    let PooledSession { bound: BoundLease { mut lease, injection, token, .. }, membership, seat, cancel, config } =
+        session;
+    let limit = config
+        .tenant_query_timeout
+        .map(|timeout| TimeLimit::new(timeout, super::canceller(cancel.as_ref(), config.handshake_timeout, shared)));
+    seat.started();
+    let (conn, parameters) = lease.parts();
+    // The login's buffers are of no use to the relay.
+    let (socket, from_upstream, _) = conn.borrow_parts();
+    let hearing = Hearing::new(config.notifications, seat.tenant(), parameters.get(b"client_encoding"));
+    let keeper = Keeper::new(injection, token, false);
+    let watch =
+        SessionWatch::new(limit).keeping(Some(keeper)).hearing(hearing).leaving(parameters).following(membership);
+    let mut watch = Box::new(watch);
+    let mut relaying = Relaying::new(client, socket, from_upstream);
+    let end = relaying.run(&mut *watch, pin!(stopped(&shared.abort))).await;
+    let last_words = watch.last_words(&end);
+    let mut left = watch.left(&end, relaying.has_delivered_requests());
+    relaying.close(&end, last_words).await;
+    seat.ended(&end);
+    drop(seat);
+
+    let released = async {
+        if let Some(entry) = cancel
+            && timeout(CANCEL_TIMEOUT, entry.retire()).await.is_err()
+        {
+            return;
+        }
+        let Some(left) = &mut left else { return };
+        if timeout(DRAIN_TIMEOUT, left.drain(&mut lease)).await != Ok(true) {
+            debug!(pool = %lease.key(), "what the client left outstanding did not end");
+            shared.cancels.cancel_backend(lease.cancel_key(), &config.upstream, CANCEL_TIMEOUT).await;
+            return;
+        }
+        reset(lease, left.status(), shared, &config).await;
+    };
+    // A proxy that stops closes the connection instead.
+    let _ = shared.abort.run_until_cancelled(released).await;
+}
+
+/// Resets a connection on which nothing is outstanding, and gives it back; or closes it.
+async fn reset(mut lease: Lease, status: TransactionStatus, shared: &Shared, config: &Config) {
+    let key = Arc::clone(lease.key());
+    let attachment = lease.attachment();
+    if attachment.is_some_and(|attachment| !attachment.facts.can_be_voided()) {
+        debug!(pool = %key, "closed a connection on which a signed context cannot be made void");
+        return;
+    }
+    let (conn, parameters) = lease.parts();
+    let attach = attachment.map(|attachment| attachment.attach);
+    let variables: Vec<_> = config.identity.variables.iter().chain(config.identity.resolved.iter()).cloned().collect();
+    match clean_up(conn, parameters, status, &variables, attach).await {
+        Ok(clean) => lease.give_back(clean, &shared.config.load().pool),
+        Err(error) => {
+            shared.counters.count_failed_reset();
+            warn!(pool = %key, %error, "closed an upstream connection that could not be reset");
+        }
+    }
+}
+
+impl From<&PoolError> for Refusal {
+    fn from(error: &PoolError) -> Self {
+        match error {
+            PoolError::Exhausted(_) => Self::new(SqlState::TOO_MANY_CONNECTIONS, error)
+                .hint("Close idle sessions, or raise pool_size, max_upstream_connections or pool_checkout_timeout."),
+            PoolError::Unanswered(_) => Self::new(SqlState::CONNECTION_FAILURE, error),
+            PoolError::Upstream(error) => Self::from(&**error),
+            PoolError::Stopped => Self::shutting_down(),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! `tenant_query_timeout`: how long a session may be idle, and a request outstanding.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::error::Refusal;
+
+/// `tenant_query_timeout` for one session.
+pub(super) struct TimeLimit {
+    timeout: Duration,
+    /// Since when the session has been idle, or its oldest request outstanding.
+    since: Instant,
+    stage: Stage,
+    /// Fires at `since + timeout` or before: it is set anew only when it fires, not with every byte.
+    timer: Pin<Box<Sleep>>,
+    /// Asks the server to cancel the session's query.
+    cancel: Box<dyn Fn() + Send>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Waiting,
+    /// The outstanding request has been cancelled, and has a second `timeout` to end.
+    Cancelled,
+}
+
+impl TimeLimit {
+    /// A limit from now on. `cancel` is called when a request has been outstanding for `timeout`.
+    pub(super) fn new(timeout: Duration, cancel: impl Fn() + Send + 'static) -> Self {
+        let since = Instant::now();
+        Self {
+            timeout,
+            since,
+            stage: Stage::Waiting,
+            timer: Box::pin(sleep_until(since + timeout)),
+            cancel: Box::new(cancel),
+        }
+    }
+
+    /// A request, or a time without one, begins.
+    pub(super) fn restart(&mut self) {
+        self.since = Instant::now();
+        self.stage = Stage::Waiting;
+    }
+
+    /// Ready when the session is to end. A request that has taken too long is cancelled first.
+    pub(super) fn poll_expired(
+        &mut self,
+        cx: &mut Context<'_>,
+        is_outstanding: bool,
+        undelivered: bool,
+    ) -> Poll<Refusal> {
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            let now = Instant::now();
+            if now >= self.since + self.timeout {
+                match (is_outstanding, self.stage) {
+                    (true, Stage::Waiting) => {
+                        (self.cancel)();
+                        self.stage = Stage::Cancelled;
+                    }
+                    (true, Stage::Cancelled) => return Poll::Ready(Refusal::query_timeout(self.timeout)),
+                    // Rows that the client has yet to read are as good as outstanding.
+                    (false, _) if undelivered => {}
+                    (false, _) => return Poll::Ready(Refusal::idle_session(self.timeout)),
+                }
+                self.since = now;
+            }
+            self.timer.as_mut().reset(self.since + self.timeout);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The proxy's own connections to the server: dialling and logging in.
+
+mod error;
+mod login;
+mod parameters;
+
+pub(crate) use error::UpstreamError;
+pub(crate) use parameters::Parameters;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use zeroize::Zeroizing;
+
+use crate::auth::{Credentials, Deriver};
+use crate::config::UpstreamAddress;
+use crate::net::{Conn, Socket, connect};
+use crate::wire::{CancelKey, WireError, tag};
+use login::{Account, log_in};
+
+/// A server connection that is logged in, idle and clean.
+pub(crate) struct UpstreamSession {
+    pub(crate) conn: Conn<Socket>,
+    pub(crate) parameters: Parameters,
+    /// What a CancelRequest must carry; poolers may not give one.
+    pub(crate) cancel_key: Option<CancelKey>,
+}
+
+/// Where and as whom to log in.
+pub(crate) struct UpstreamLogin<'a> {
+    pub(crate) address: &'a UpstreamAddress,
+    /// Let a password cross a network in the clear.
+    pub(crate) allow_cleartext: bool,
+    pub(crate) role: &'a str,
+    pub(crate) database: &'a str,
+    /// Startup parameters beside user and database.
+    pub(crate) startup: &'a [(String, String)],
+    pub(crate) credentials: Credentials,
+}
+
+impl UpstreamLogin<'_> {
+    /// Connects and logs in. Safe to cancel: the connection is closed. The caller sets the deadline.
+    pub(crate) async fn run(self, deriver: &Deriver) -> Result<UpstreamSession, UpstreamError> {
+        let Self { address, allow_cleartext, role, database, startup, credentials } = self;
+        let socket = connect(address).await.map_err(UpstreamError::Connect)?;
+        let may_send_cleartext = allow_cleartext || socket.is_local();
+        let mut conn = Conn::new(socket);
+        let account = Account { role, database, startup, credentials: &credentials, may_send_cleartext };
+        let reported = log_in(&mut conn, &account, deriver).await?;
+        Ok(UpstreamSession { conn, parameters: reported.parameters, cancel_key: reported.cancel_key })
+    }
+}
+
+/// The longest message that the proxy takes for itself. PostgreSQL's own of a login are below 1 KiB; its errors quote
+/// what others wrote.
+const MAX_MESSAGE: usize = 256 * 1024;
+
+/// A message of the server's. Wiped on drop: a body may be a verifier.
+pub(crate) struct Message {
+    pub(crate) tag: u8,
+    pub(crate) body: Zeroizing<Vec<u8>>,
+}
+
+impl Message {
+    /// It has no place here.
+    pub(crate) fn unexpected(&self) -> UpstreamError {
+        UpstreamError::Protocol(WireError::Malformed(char::from(self.tag)))
+    }
+}
+
+/// Sends what is queued, and takes the next message that is neither a notice nor an error. Safe to cancel.
+pub(crate) async fn next_message<S>(conn: &mut Conn<S>) -> Result<Message, UpstreamError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    // A server that closes instead of reading may have said why: what was received decides.
+    let _ = conn.flush().await;
+    loop {
+        match conn.next_message(MAX_MESSAGE).await.map_err(UpstreamError::Protocol)? {
+            None => return Err(UpstreamError::Closed),
+            Some((tag::NOTICE_RESPONSE, _)) => {}
+            Some((tag::ERROR_RESPONSE, body)) => return Err(UpstreamError::refused(&body)),
+            Some((tag, body)) => return Ok(Message { tag, body }),
+        }
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "testing")]
+mod postgres_tests;
