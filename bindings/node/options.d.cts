@@ -31,7 +31,29 @@ export interface Options {
   contextInStartup?: boolean | 'true' | 'false' | undefined
   /** Role to switch to after the login. Default: the login role. */
   setRole?: OptionValue | undefined
-  /** The roles that a tenant login may name. Default: any. */
+  /** What tells tenants apart in the database: `context`, that of the session, or `role`, a login role of each tenant's own. Default: `context`. */
+  isolation?: OptionValue | undefined
+  /** `off`: the context is a plain setting. `prefer`: it is signed, and a database without a key is served as well. `require`: it is signed, and a session begins only where the database has verified it. Default: require with a key, else off. */
+  contextSigning?: OptionValue | undefined
+  /** The key: 64 to 128 hexadecimal digits. Default: none. */
+  contextSigningKey?: OptionValue | undefined
+  /** A file that holds it. Default: none. */
+  contextSigningKeyFile?: OptionValue | undefined
+  /** The name by which the database knows the key. Default: `1`. */
+  contextKeyId?: OptionValue | undefined
+  /** The key before, which signs where the database does not know the present one yet. Default: none. */
+  contextPreviousSigningKey?: OptionValue | undefined
+  /** A file that holds it. Default: none. */
+  contextPreviousSigningKeyFile?: OptionValue | undefined
+  /** The name by which the database knows that one. Default: `0`. */
+  contextPreviousKeyId?: OptionValue | undefined
+  /** What becomes of a login with a role that policies cannot hold: `refuse` or `warn`. Default: `refuse`. */
+  roleCheck?: OptionValue | undefined
+  /** Settings that every session begins with: `name=value` pairs between semicolons. Default: `local_preload_libraries=; row_security=on; standard_conforming_strings=on`. */
+  pinSettings?: OptionValue | undefined
+  /** Which notifications of `LISTEN` reach a session: `off`, `tenant` or `all`. Default: `tenant`. */
+  notifications?: OptionValue | undefined
+  /** The roles that a tenant login may name. With `pool_password` it is `app_user` where it is not set. Default: any. */
   loginRoles?: OptionValue | undefined
   /** User names that are passed through without a tenant: no context, every right of that role. Compared exactly, as a whole. Empty for nobody. Default: `postgres`. */
   superuserBypass?: OptionValue | undefined
@@ -59,8 +81,58 @@ export interface Options {
   shutdownTimeout?: OptionValue | undefined
   /** How a tenant's bytes are passed on after the login: `raw`, without looking at them, or `framed`, message by message. Where it is not set, an option that must see messages (`tenant_query_timeout`) makes it `framed`. Default: `raw`. */
   relay?: OptionValue | undefined
-  /** Pooling of upstream connections. This release has `none`: each session has one of its own. Default: `none`. */
+  /** `none`: each session has an upstream connection of its own, and PostgreSQL judges the client's proof. `session`: it has one from a pool, for as long as it lasts, and the proxy judges the proof. Default: `none`. */
   poolMode?: OptionValue | undefined
+  /** Upstream connections of one pool, that is of one role in one database, 1 to 10000000. Default: `20`. */
+  poolSize?: OptionValue | undefined
+  /** Upstream connections of all pools together. Idle ones of other pools are closed to make room. Default: `100`. */
+  maxUpstreamConnections?: OptionValue | undefined
+  /** Upstream connections that a pool keeps open once it has been used. Default: `0`. */
+  minPoolSize?: OptionValue | undefined
+  /** Seconds that a client waits for an upstream connection, then 53300. Default: `5`. */
+  poolCheckoutTimeout?: OptionValue | undefined
+  /** Seconds after which an idle upstream connection is closed. Default: `300`. */
+  poolIdleTimeout?: OptionValue | undefined
+  /** Seconds after which an upstream connection is closed, as soon as no client has it. Each one's own time is up to a tenth shorter, so that they do not all go at once. Default: `3600`. */
+  serverLifetime?: OptionValue | undefined
+  /** An upstream connection that has been idle for longer is tried before a client gets it. With 0 each one is. Default: `30`. */
+  serverCheckDelay?: OptionValue | undefined
+  /** How clients prove who they are: `scram-sha-256`, `md5` or `cleartext`. Default: `scram-sha-256`. */
+  clientAuth?: OptionValue | undefined
+  /** A file of roles and their secrets, in the form of PgBouncer's `userlist.txt`. Default: none. */
+  authFile?: OptionValue | undefined
+  /** The role that asks the database for the verifiers of other roles. Needs `auth_dbname`. Default: none. */
+  authUser?: OptionValue | undefined
+  /** The database that it asks in: one where `sql/setup.sql` was run. Default: none. */
+  authDbname?: OptionValue | undefined
+  /** What it asks: a query with the role's name as `$1`, whose row is the role and its verifier. Default: `SELECT role, verifier FROM public.pgvpd_get_auth($1)`. */
+  authQuery?: OptionValue | undefined
+  /** Seconds that an answer is good for. With 0 each login asks. Default: `30`. */
+  authQueryTtl?: OptionValue | undefined
+  /** One password for all clients. It opens only `login_roles`, which is then `app_user` where it is not set. Default: none. */
+  poolPassword?: OptionValue | undefined
+  /** A file that holds it. A line end behind it does not count. Default: none. */
+  poolPasswordFile?: OptionValue | undefined
+  /** The password with which the proxy logs in to PostgreSQL. Default: none. */
+  upstreamPassword?: OptionValue | undefined
+  /** A file that holds it. Default: none. */
+  upstreamPasswordFile?: OptionValue | undefined
+  /** A TOML file of resolvers: queries that work out further variables of the context at login. Default: none. */
+  resolvers?: OptionValue | undefined
+  /** Seconds that one resolver may take, at least 0.001. Then the login is refused with 57014. Default: `5`. */
+  resolverTimeout?: OptionValue | undefined
+  /** The role that asks, on few connections of the proxy's own. Where it is not set, the session's own connection is asked. Default: none. */
+  resolverUser?: OptionValue | undefined
+  /** What the proxy proves to the server for that role. Where it is not set, its entry in `auth_file`, else `upstream_password`. Default: none. */
+  resolverPassword?: OptionValue | undefined
+  /** A file that holds it. Default: none. */
+  resolverPasswordFile?: OptionValue | undefined
+  /** Connections of that role in one database. Default: `4`. */
+  resolverPoolSize?: OptionValue | undefined
+  /** Listen to `NOTIFY pgvpd_invalidate` in each database that has sessions: it makes results void, and has open sessions resolved again. Needs `resolver_user`, and one connection more. Default: `false`. */
+  resolverNotify?: boolean | 'true' | 'false' | undefined
+  /** MiB that results with a `cache_ttl` may take. A change needs a restart. Default: `64`. */
+  resolverCacheSize?: OptionValue | undefined
   /** `debug`, `info`, `warn`, `error`, `trace`, `off`, or a filter of the `tracing` library such as `warn,pgvpd_core=debug`. Default: `info`. */
   logLevel?: OptionValue | undefined
   /** `text` for people, `json` for one object a line. Default: `text`. */

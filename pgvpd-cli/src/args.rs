@@ -10,8 +10,7 @@ use pgvpd_core::config::{OPTIONS, OptionSpec};
 use pgvpd_core::{Origin, Settings};
 
 use crate::demo::DemoOptions;
-use crate::hints;
-use crate::mistakes;
+use crate::{check, hints, init, key, mistakes, protect, resolve};
 
 const ABOUT: &str =
     "Virtual Private Database for PostgreSQL: a proxy that makes tenant identity part of the connection";
@@ -22,7 +21,7 @@ A flag wins over the environment, which wins over the file.
 
 Signals: SIGTERM and SIGINT stop the proxy; sessions may go on for shutdown_timeout, a second signal ends them at once.
 SIGHUP reads the configuration again.
-Exit codes: 0 done, 1 failed, 2 bad command line or configuration, 3 could not start, 128+n second signal.";
+Exit codes: 0 done, 1 failed or found something, 2 bad command line or configuration, 3 could not start, 128+n second signal.";
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -44,7 +43,12 @@ pub(crate) struct Arguments {
 pub(crate) enum Action {
     Serve,
     CheckConfig,
+    Check(ArgMatches),
     Demo(DemoOptions),
+    Init(ArgMatches),
+    Key(ArgMatches),
+    Protect(ArgMatches),
+    Resolve(ArgMatches),
     Completions(Shell),
     Man,
 }
@@ -56,12 +60,17 @@ impl Arguments {
         let matches =
             command().try_get_matches_from(&arguments).map_err(|error| mistakes::explained(error, &arguments))?;
         let action = match matches.subcommand() {
+            Some(("check", check)) => Action::Check(check.clone()),
             Some(("demo", demo)) => Action::Demo(DemoOptions {
                 once: demo.get_flag("once"),
                 port: demo.get_one("port").copied(),
                 bin_dir: demo.get_one("pg_bindir").cloned(),
                 install: demo.get_flag("install"),
             }),
+            Some(("init", init)) => Action::Init(init.clone()),
+            Some(("key", key)) => Action::Key(key.clone()),
+            Some(("protect", protect)) => Action::Protect(protect.clone()),
+            Some(("resolve", resolve)) => Action::Resolve(resolve.clone()),
             Some(("completions", shell)) => Action::Completions(shell.get_one("shell").copied().unwrap_or(Shell::Bash)),
             Some(("man", _)) => Action::Man,
             _ if matches.get_flag("check_config") => Action::CheckConfig,
@@ -121,7 +130,9 @@ pub(crate) fn command() -> Command {
                 .help("Check the configuration, report every problem, and exit"),
         )
         .args(OPTIONS.iter().map(argument))
-        .subcommands([demo_command(), completions_command(), man_command()])
+        .subcommands([check::command(), demo_command(), init::command(), key::command(), protect::command()])
+        .subcommand(resolve::command())
+        .subcommands([completions_command(), man_command()])
 }
 
 fn argument(option: &'static OptionSpec) -> Arg {

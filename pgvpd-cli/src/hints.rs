@@ -11,6 +11,7 @@ use pgvpd_core::config::OptionSpec;
 pub(crate) fn hinted(argument: Arg, option: &OptionSpec) -> Arg {
     let hint = match option.value {
         "DIR" => ValueHint::DirPath,
+        "FILE" => ValueHint::FilePath,
         "HOST" => ValueHint::Hostname,
         _ => ValueHint::Other,
     };
@@ -22,9 +23,14 @@ fn choices(option: &OptionSpec) -> &'static [&'static str] {
     match option.name {
         _ if option.switch => &["true", "false"],
         "tenant_format" => &["text", "uuid", "integer"],
+        "isolation" => &["context", "role"],
+        "context_signing" => &["off", "prefer", "require"],
+        "role_check" => &["refuse", "warn"],
+        "notifications" => &["off", "tenant", "all"],
         "relay" => &["raw", "framed"],
         "proxy_protocol" => &["off", "require"],
-        "pool_mode" => &["none"],
+        "pool_mode" => &["none", "session"],
+        "client_auth" => &["scram-sha-256", "md5", "cleartext"],
         "log_level" => &["debug", "info", "warn", "error", "trace", "off"],
         "log_format" => &["text", "json"],
         _ => &[],
@@ -61,9 +67,10 @@ mod tests {
 
     #[test]
     fn every_value_that_is_offered_is_valid() {
-        for option in OPTIONS {
-            // The mode that needs another option beside it.
-            for value in choices(option).iter().filter(|value| **value != "require") {
+        // One that needs another option beside it.
+        for option in OPTIONS.iter().filter(|option| option.name != "resolver_notify") {
+            // The modes that need another option beside them.
+            for value in choices(option).iter().filter(|value| !["prefer", "require", "session"].contains(value)) {
                 checked(option, value).unwrap_or_else(|error| panic!("{error}"));
             }
         }

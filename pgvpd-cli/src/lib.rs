@@ -1,15 +1,26 @@
-//! The `pgvpd` command: arguments, logs, signals, demo, completions, manual page. [`main`] is the whole program.
+//! The `pgvpd` command: arguments, logs, signals, check, demo, completions, manual page. [`main`] is the whole program.
 
 mod args;
+mod check;
 mod completions;
+mod config_file;
+mod database;
 mod demo;
+mod escape;
 mod exit;
 mod hints;
+mod init;
+mod key;
+mod key_table;
 mod logging;
 mod manual;
 mod mistakes;
 mod output;
+mod print;
+mod protect;
+mod resolve;
 mod serve;
+mod signing_key;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -22,9 +33,9 @@ use crate::exit::Exit;
 /// | code | meaning |
 /// |---|---|
 /// | 0 | done; for the proxy: stopped as it was told to |
-/// | 1 | something failed; for `demo`: the isolation did not hold |
+/// | 1 | something failed; for `demo`: the isolation did not hold; for `check`: something was found |
 /// | 2 | the command line or the configuration is not valid |
-/// | 3 | the proxy could not start: a listener could not be opened |
+/// | 3 | the proxy could not start: a listener could not be opened; for `check`: the database could not be looked at |
 /// | 128 + n | a second signal n ended it at once |
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::parse(arguments) {
@@ -38,7 +49,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let outcome = match &arguments.action {
         Action::Serve => serve::serve(&arguments),
         Action::CheckConfig => serve::check(&arguments),
+        Action::Check(matches) => check::run(matches),
         Action::Demo(options) => demo::run(options),
+        Action::Init(matches) => init::run(matches),
+        Action::Key(matches) => key::run(matches),
+        Action::Protect(matches) => protect::run(matches),
+        Action::Resolve(matches) => resolve::run(matches),
         Action::Completions(shell) => completions::print(*shell),
         Action::Man => manual::print(),
     };

@@ -12,7 +12,11 @@ use crate::output;
 const SYNOPSIS: &str = "\
 pgvpd [--config FILE] [OPTIONS]
 pgvpd --check-config [--config FILE] [OPTIONS]
+pgvpd check [-d CONNINFO] [--app-role NAME] [--tenant-column NAME] [--format FORMAT] [--fail-on SEVERITY] [--ignore ID[:OBJECT]]
 pgvpd demo [--once] [--port PORT] [--pg-bindir DIR] [--install]
+pgvpd init [-d CONNINFO] [--config FILE] [--app-password-file FILE] [--dry-run]
+pgvpd key rotate|install|list [-d CONNINFO] --config FILE
+pgvpd protect [-d CONNINFO] [--column NAME] [--variable NAME] [--dry-run] TABLE...
 pgvpd completions SHELL
 pgvpd man";
 
@@ -41,6 +45,10 @@ const SECTIONS: &[(&str, &[Part])] = &[
                 "Each option has the variable that stands with it above. A flag wins over it, and it wins over the file.",
             ),
             Term("PGVPD_CONFIG", "The configuration file, where --config does not name one."),
+            Term(
+                "PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGOPTIONS, PGCONNECT_TIMEOUT",
+                "For pgvpd check, init, key and protect: as for psql, what --database does not say.",
+            ),
             Term("PGVPD_PG_BINDIR", "For pgvpd demo: PostgreSQL's program directory."),
             Term("PGVPD_CACHE_DIR", "For pgvpd demo: where a PostgreSQL that had to be fetched is kept."),
             Text(
@@ -80,9 +88,15 @@ const SECTIONS: &[(&str, &[Part])] = &[
         "EXIT STATUS",
         &[
             Term("0", "Done. For the proxy: stopped as it was told to."),
-            Term("1", "Something failed. For pgvpd demo: the isolation did not hold, or it could not be shown."),
+            Term(
+                "1",
+                "Something failed. For pgvpd demo: the isolation did not hold, or it could not be shown. For pgvpd check: something was found.",
+            ),
             Term("2", "The command line or the configuration is not valid."),
-            Term("3", "The proxy could not start: an address is taken, not of this machine, or cannot be resolved."),
+            Term(
+                "3",
+                "The proxy could not start: an address is taken, not of this machine, or cannot be resolved. For pgvpd check: the database could not be looked at.",
+            ),
             Term("128 + n", "A second signal, number n, ended it at once."),
         ],
     ),
@@ -91,12 +105,16 @@ const SECTIONS: &[(&str, &[Part])] = &[
         &[
             Text("See tenant isolation at work, with no set-up:"),
             Code("pgvpd demo"),
+            Text("Install pgvpd in a database, protect two tables of it, and run:"),
+            Code("pgvpd init -d shop\npgvpd protect -d shop orders customers\npgvpd --config pgvpd.conf"),
             Text("Run before a PostgreSQL on another machine, and log in through it:"),
             Code(
                 "pgvpd --upstream-host db.internal --listen-host 10.0.0.5\npsql postgresql://app_user.acme@10.0.0.5:6432/mydb",
             ),
             Text("Check a configuration, then have the running proxy read it:"),
             Code("pgvpd --check-config --config /etc/pgvpd.conf && pkill -HUP -x pgvpd"),
+            Text("Fail where a database has a hole that lets one tenant reach another's rows:"),
+            Code("pgvpd check --database shop --fail-on high"),
             Text("Complete the command line in this bash:"),
             Code("source <(pgvpd completions bash)"),
         ],
@@ -123,7 +141,11 @@ fn page() -> String {
     .concat();
     page.push_str(".SH COMMANDS\n");
     for subcommand in command.get_subcommands() {
-        page.push_str(&described(subcommand));
+        let nested: Vec<_> = subcommand.get_subcommands().collect();
+        match &nested[..] {
+            [] => page.push_str(&described(subcommand, &[])),
+            nested => nested.iter().for_each(|command| page.push_str(&described(command, &[subcommand.get_name()]))),
+        }
     }
     for (title, parts) in SECTIONS {
         page.push_str(&written(title, parts));
@@ -137,9 +159,9 @@ fn title(command: &Command) -> String {
 }
 
 /// A subcommand with its own options, as a part of the section about commands.
-fn described(subcommand: &Command) -> String {
+fn described(subcommand: &Command, parents: &[&str]) -> String {
     let usage = subcommand.clone().render_usage().to_string();
-    let usage = usage.trim_start_matches("Usage: ").to_owned();
+    let usage = [parents, &[usage.trim_start_matches("Usage: ")]].concat().join(" ");
     let man = Man::new(subcommand.clone().disable_help_flag(true));
     let mut heading = Roff::new();
     heading.control("SS", [format!("pgvpd {usage}").as_str()]);

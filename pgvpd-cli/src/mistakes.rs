@@ -22,6 +22,7 @@ pub(crate) fn explained(mut error: clap::Error, arguments: &[OsString]) -> clap:
     }
     if let Some(tip) = tip {
         error.remove(ContextKind::SuggestedArg);
+        error.remove(ContextKind::SuggestedSubcommand);
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![StyledStr::from(tip)]));
     }
     error
@@ -40,7 +41,11 @@ fn unknown_flag(flag: &str, arguments: &[OsString]) -> Option<String> {
     if has(&root) {
         return Some(format!("'{flag}' is an option of the proxy itself: 'pgvpd {flag}'"));
     }
-    let owner = root.get_subcommands().find(|command| has(command))?.get_name();
+    let owner = root.get_subcommands().find_map(|command| {
+        let nested = command.get_subcommands().find(|nested| has(nested)).map(clap::Command::get_name);
+        let names = nested.map(|nested| format!("{} {nested}", command.get_name()));
+        has(command).then(|| command.get_name().to_owned()).or(names)
+    })?;
     Some(format!("'pgvpd {owner} {flag}' exists"))
 }
 

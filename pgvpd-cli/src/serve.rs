@@ -15,7 +15,10 @@ use crate::logging;
 
 /// `pgvpd --check-config`.
 pub(crate) fn check(arguments: &Arguments) -> Outcome {
-    read(arguments)?;
+    let config = read(arguments)?;
+    for notice in &config.notices {
+        anstream::println!("pgvpd: note: {notice}");
+    }
     anstream::println!("pgvpd: the configuration is valid");
     Ok(ExitCode::SUCCESS)
 }
@@ -38,7 +41,7 @@ pub(crate) fn serve(arguments: &Arguments) -> Outcome {
 async fn run(arguments: &Arguments, config: Config) -> Outcome {
     // Before the listener opens, so that no signal finds the program without a handler.
     let mut signals = Signals::new().context("cannot handle signals")?;
-    warn_of_file_limit(&config);
+    warn_of(&config);
     let UpstreamAddress { host, port } = config.upstream.clone();
     let proxy = Proxy::builder().config(config.clone()).start().await?;
     info!(
@@ -71,7 +74,9 @@ async fn run(arguments: &Arguments, config: Config) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn warn_of_file_limit(config: &Config) {
+/// Says what is not wrong, and not as it should be.
+fn warn_of(config: &Config) {
+    config.notices.iter().for_each(|notice| warn!("{notice}"));
     let files = raise_file_limit(config);
     if let Some(limit) = files.limit.filter(|_| !files.suffices()) {
         warn!(
@@ -86,7 +91,7 @@ fn warn_of_file_limit(config: &Config) {
 fn reload(arguments: &Arguments, first: &Config, proxy: &ProxyHandle) -> Option<Config> {
     match read(arguments) {
         Ok(config) => {
-            warn_of_file_limit(&config);
+            warn_of(&config);
             let mut needs_restart = proxy.reload(config.clone()).needs_restart;
             if config.log_level != first.log_level {
                 needs_restart.push("log_level");

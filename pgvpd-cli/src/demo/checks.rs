@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use tokio_postgres::{Client, Config, Error, NoTls};
 
-use super::print::{dim, heading, note, table, verdict};
 use super::{DATABASE, data};
+use crate::print::{dim, heading, note, table, verdict};
 
 /// Shows, checks, and counts.
 pub(super) struct Checks {
@@ -25,6 +25,7 @@ impl Checks {
     pub(super) async fn run(mut self) -> Result<bool> {
         self.reads().await?;
         self.writes().await?;
+        self.forgeries().await?;
         self.logins().await;
         note("");
         verdict(self.held == self.made, &format!("isolation: {} of {} checks held", self.held, self.made));
@@ -68,8 +69,27 @@ impl Checks {
         Ok(())
     }
 
+    /// What SQL that was injected into a session would try.
+    async fn forgeries(&mut self) -> Result<()> {
+        heading("3. acme claims to be globex");
+        let client = self.log_in("app_user.acme").await.context("login of acme")?;
+        for sql in [
+            "SET app.current_tenant_id = 'globex'",
+            "SET pgvpd.context = 'v1.1.1.0.0.0.73686f70.6170705f75736572.7b7d.00'",
+            "SET row_security = off",
+        ] {
+            note(&dim(&format!("  {sql}")));
+            client.batch_execute(sql).await?;
+            // An error is as good as no rows.
+            let rows = client.query("SELECT tenant_id FROM orders", &[]).await.unwrap_or_default();
+            let foreign = rows.iter().filter(|row| row.get::<_, &str>(0) != "acme").count();
+            self.check(foreign == 0, &format!("{foreign} rows of globex, {} of acme", rows.len() - foreign));
+        }
+        Ok(())
+    }
+
     async fn logins(&mut self) {
-        heading("3. Logins without a tenant");
+        heading("4. Logins without a tenant");
         for user in ["app_user", "app_user."] {
             note(&dim(&format!("  user={user}")));
             let refused = self.log_in(user).await;

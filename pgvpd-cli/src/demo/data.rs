@@ -29,9 +29,14 @@ SELECT pgvpd_protect('orders');
 GRANT SELECT, INSERT, UPDATE, DELETE ON orders TO app_user;
 ";
 
-/// Creates the database, with pgvpd's SQL and the data.
-pub(super) async fn load(postgres: &Postgres) -> Result<()> {
+/// Creates the database, with pgvpd's SQL, the data, and a new key that signs contexts, in hexadecimal digits, which it gives.
+pub(super) async fn load(postgres: &Postgres) -> Result<String> {
     postgres.create_app_database(DATABASE).await?;
     postgres.execute(DATABASE, SCHEMA).await?;
-    Ok(())
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
+    let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    // Nobody reads this server's log, and it goes with it; `pgvpd init` keeps keys out of statements.
+    postgres.execute(DATABASE, &format!("SELECT pgvpd.install_key('1', decode('{key}', 'hex'))")).await?;
+    Ok(key)
 }

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
-use super::print::note;
+use crate::print::note;
 
 /// Runs `apt-get install postgresql`, through `sudo` where the user is not root.
 pub(super) async fn install() -> Result<()> {

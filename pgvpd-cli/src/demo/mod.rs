@@ -3,7 +3,6 @@
 mod checks;
 mod data;
 mod install;
-mod print;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,8 +13,8 @@ use pgvpd_core::testing::{Postgres, PostgresError};
 use pgvpd_core::{BindError, Proxy, ProxyHandle, StartError};
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::print::{dim, heading, note};
 use crate::exit::Outcome;
+use crate::print::{dim, heading, note};
 
 /// Name of the demonstration's database.
 pub(crate) const DATABASE: &str = "shop";
@@ -76,8 +75,8 @@ impl Stage {
         heading("pgvpd demo: one table, three tenants, one PostgreSQL role");
         note("Starting a private PostgreSQL ...");
         let postgres = start_postgres(options).await?;
-        data::load(&postgres).await?;
-        let proxy = start_proxy(options, &postgres).await?;
+        let key = data::load(&postgres).await?;
+        let proxy = start_proxy(options, &postgres, &key).await?;
         let (_, version) = postgres.version();
         note(&format!("  PostgreSQL {version} on 127.0.0.1:{}", postgres.port()));
         note(&format!("  pgvpd {} on {}", env!("CARGO_PKG_VERSION"), proxy.local_addr()));
@@ -99,9 +98,7 @@ impl Stage {
         note(&format!("  psql '{}'", self.postgres.url(DATABASE)));
         note("");
         note("In a session, try:  SELECT * FROM orders;   SELECT current_tenant_id();");
-        note(&dim(
-            "The context is a plain setting in this release: SQL inside a session can still SET it to another tenant.",
-        ));
+        note(&dim("And try to be another tenant:  SET app.current_tenant_id = 'globex';  SET pgvpd.context = '...';"));
         note("Ctrl-C stops and removes everything.");
     }
 
@@ -135,8 +132,9 @@ async fn start_postgres(options: &DemoOptions) -> Result<Postgres> {
 }
 
 /// On the port that was asked for, or on 6432 or any free one.
-async fn start_proxy(options: &DemoOptions, postgres: &Postgres) -> Result<ProxyHandle> {
-    let start = |port: u16| Proxy::builder().upstream_port(postgres.port()).port(port).start();
+async fn start_proxy(options: &DemoOptions, postgres: &Postgres, key: &str) -> Result<ProxyHandle> {
+    let signing = || Proxy::builder().upstream_port(postgres.port()).set("context_signing_key", key);
+    let start = |port: u16| signing().port(port).start();
     let taken = |error: &StartError| matches!(error, StartError::Bind(BindError::Tcp { .. }));
     match start(options.port.unwrap_or(6432)).await {
         Err(error) if options.port.is_none() && taken(&error) => Ok(start(0).await?),

@@ -125,12 +125,32 @@ fn a_log_filter_that_nobody_understands_is_a_problem_of_its_option() {
 }
 
 #[test]
+fn an_md5_entry_and_a_file_that_everybody_can_read_are_said_and_are_no_problems() -> TestResult {
+    use std::os::unix::fs::PermissionsExt;
+
+    let users = tempfile::NamedTempFile::new()?;
+    std::fs::write(users.path(), "\"old\" \"md5d41d8cd98f00b204e9800998ecf8427e\"\n\"app_user\" \"s3cret\"\n")?;
+    std::fs::set_permissions(users.path(), std::fs::Permissions::from_mode(0o644))?;
+    let path = users.path().to_str().ok_or("not UTF-8")?;
+    let said = run(&["--check-config", "--pool-mode", "session", "--auth-file", path], &[]).code(0);
+    let said = String::from_utf8(said.get_output().stdout.clone())?;
+    assert!(said.contains("the entries of old are MD5") && said.contains("allow_cleartext"), "{said}");
+    assert!(said.contains("can be read by everybody"), "{said}");
+    assert!(!said.contains("s3cret") && !said.contains("d41d8cd9"), "{said}");
+    std::fs::write(users.path(), "\"old\" \"s3cret\nnonsense\n")?;
+    let said = run(&["--check-config", "--pool-mode", "session", "--auth-file", path], &[]).code(2);
+    let said = String::from_utf8(said.get_output().stderr.clone())?;
+    assert!(said.contains("line 1") && said.contains("line 2") && !said.contains("s3cret"), "{said}");
+    Ok(())
+}
+
+#[test]
 fn an_option_of_a_later_release_is_refused_in_the_environment_too() {
     let file = File::new("admin_host = 127.0.0.1\n");
-    let said = problems(&file.path, &[], &[("PGVPD_POOL_SIZE", "5"), ("PGVPD_SERVICE_HOST", "10.0.0.1")]);
+    let said = problems(&file.path, &[], &[("PGVPD_TLS_PORT", "5"), ("PGVPD_SERVICE_HOST", "10.0.0.1")]);
     let refused: Vec<_> = said.lines().filter(|line| line.contains("does not have this option yet")).collect();
     assert_eq!(refused.len(), 2, "{said}");
-    assert!(refused.iter().any(|line| line.ends_with("(environment variable PGVPD_POOL_SIZE)")), "{said}");
+    assert!(refused.iter().any(|line| line.ends_with("(environment variable PGVPD_TLS_PORT)")), "{said}");
     assert!(!said.contains("SERVICE_HOST"), "a variable of somebody else's:\n{said}");
 }
 

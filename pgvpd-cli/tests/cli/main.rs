@@ -2,12 +2,20 @@
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test that cannot go on fails with the reason")]
 
+mod check;
+mod check_around;
 mod check_config;
+mod check_formats;
 mod command_line;
+mod connect;
 mod demo;
 mod docs;
+mod init;
+mod key;
 mod manual_page;
+mod protect;
 mod reload;
+mod resolve;
 mod serve;
 mod shells;
 mod shutdown;

@@ -44,7 +44,18 @@ fn the_page_has_every_option_under_its_topic_and_every_command() {
         let default = format!("\n.br\n[default: {}] [env: {}]", option.default, option.env);
         assert!(topic.contains(&default), "{default:?} is not in {topic}");
     }
-    let commands = ["demo [OPTIONS]", "completions <SHELL>", "man"];
+    let commands = [
+        "check [OPTIONS]",
+        "demo [OPTIONS]",
+        "init [OPTIONS]",
+        "key rotate [OPTIONS] --config <FILE>",
+        "key install [OPTIONS] --config <FILE>",
+        "key list [OPTIONS]",
+        "protect [OPTIONS] [TABLE]...",
+        "resolve [OPTIONS] <USER>",
+        "completions <SHELL>",
+        "man",
+    ];
     for command in commands {
         let heading = format!("\n.SS \"pgvpd {command}\"\n");
         assert!(page.contains(&heading), "{heading:?}");

@@ -62,6 +62,9 @@ fn bash_completes_every_option_and_command_by_its_name() -> TestResult {
     assert_eq!(script.bash(&["com"])?, ["completions"]);
     assert_eq!(script.bash(&["demo", "--on"])?, ["--once"]);
     assert_eq!(script.bash(&["completions", "po"])?, ["powershell"]);
+    assert_eq!(script.bash(&["key", "ro"])?, ["rotate"]);
+    assert_eq!(script.bash(&["key", "rotate", "--ke"])?, ["--keep"]);
+    assert_eq!(script.bash(&["protect", "--col"])?, ["--column"]);
     Ok(())
 }
 
@@ -84,6 +87,7 @@ fn bash_offers_files_for_a_file_and_for_nothing_else() -> TestResult {
     files.sort();
     assert_eq!(files, ["other.conf", "pgvpd.conf"]);
     assert_eq!(script.bash(&["-c", "p"])?, ["pgvpd.conf"]);
+    assert_eq!(script.bash(&["key", "rotate", "--config", "p"])?, ["pgvpd.conf"]);
     assert_eq!(script.bash(&["--set-role", "p"])?, ["p"]);
     Ok(())
 }

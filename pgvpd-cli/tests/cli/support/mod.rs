@@ -2,11 +2,13 @@
 
 mod database;
 mod program;
+mod site;
 
 use std::time::Duration;
 
 pub(crate) use database::{PASSWORD, log_in, log_in_with, orders, postgres};
 pub(crate) use program::{Program, Server, address, bare_command, run};
+pub(crate) use site::{Site, hex, logging, unhex};
 
 /// How long anything may take before it counts as stuck.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
