@@ -1,6 +1,6 @@
 //! Every way in which PostgreSQL asks for a proof.
 
-use crate::support::{FakeServer, TestResult, proxy};
+use crate::support::{FakeServer, TestResult, passthrough, proxy};
 
 #[tokio::test]
 async fn scram_md5_cleartext_and_trust_logins_get_their_tenants_rows() -> TestResult {
@@ -27,7 +27,7 @@ async fn a_wrong_password_fails_with_every_method() {
 
 #[tokio::test]
 async fn the_client_is_asked_for_its_password_where_the_server_asks_for_md5() {
-    let proxy = proxy(&[]).await;
+    let proxy = passthrough(&[]).await;
     let mut client = proxy.connect().await;
     client.start("md5_user.acme", &[]).await;
     assert_eq!(client.message().await, Some((b'R', vec![0, 0, 0, 3])), "AuthenticationCleartextPassword");
@@ -52,7 +52,7 @@ async fn a_method_that_cannot_be_relayed_is_refused_by_name() {
         (b"R\0\0\0\x15\0\0\0\x0aOAUTHBEARER\0\0", "OAUTHBEARER"),
     ] {
         let server = FakeServer::start().await;
-        let proxy = proxy(&[("upstream_port", &server.port().to_string())]).await;
+        let proxy = passthrough(&[("upstream_port", &server.port().to_string())]).await;
         let mut client = proxy.connect().await;
         client.start("app_user.acme", &[]).await;
         let _stream = server.answer(request).await;
@@ -67,7 +67,7 @@ async fn one_reply_is_forwarded_per_request_and_the_rest_is_held_back_until_read
     use tokio::io::AsyncReadExt;
 
     let server = FakeServer::start().await;
-    let proxy = proxy(&[("upstream_port", &server.port().to_string())]).await;
+    let proxy = passthrough(&[("upstream_port", &server.port().to_string())]).await;
     let mut client = proxy.connect().await;
     client.start("app_user.acme", &[]).await;
     // Two replies and a query in one segment, where the server asks once.
@@ -82,8 +82,8 @@ async fn one_reply_is_forwarded_per_request_and_the_rest_is_held_back_until_read
         b"R\0\0\0\x08\0\0\0\0S\0\0\0\x19server_encoding\0UTF8\0Z\0\0\0\x05I",
     )
     .await?;
-    let mut question = [0; 10];
+    let mut question = [0; 12];
     stream.read_exact(&mut question).await?;
-    assert_eq!((question[0], &question[5..]), (b'Q', &b"SHOW "[..]), "the proxy's own question");
+    assert_eq!((question[0], &question[5..]), (b'P', &b"\0SELECT"[..]), "the proxy's own question");
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Bytes that are no login. Each gets the right error, and the next client is served.
 
-use crate::support::{FakeServer, PgError, TestProxy, eventually, proxy, startup_packet};
+use crate::support::{FakeServer, PgError, TestProxy, eventually, passthrough, proxy, startup_packet};
 
 async fn refused_with(proxy: &TestProxy, bytes: &[u8], code: &str) -> PgError {
     let mut client = proxy.connect().await;
@@ -51,7 +51,7 @@ async fn a_startup_packet_of_10001_bytes_is_refused_and_one_of_10000_is_read() {
 
 #[tokio::test]
 async fn a_packet_that_the_context_makes_too_long_is_refused() {
-    let proxy = proxy(&[]).await;
+    let proxy = passthrough(&[]).await;
     let error = refused_with(&proxy, &packet_of(10_000), "08P01").await;
     assert!(error.message.contains("10000 bytes together with the tenant's context"), "{error:?}");
 }
@@ -159,7 +159,7 @@ async fn eventually_serves(proxy: &TestProxy) {
 
 #[tokio::test]
 async fn bytes_sent_ahead_are_held_back_until_the_session_is_ready() {
-    let proxy = proxy(&[]).await;
+    let proxy = passthrough(&[]).await;
     // A query right behind the startup is answered once the session is ready.
     let mut client = proxy.connect().await;
     let mut bytes = startup_packet(0x3_0000, &[("user", "trust_user.acme"), ("database", "shop")]);
@@ -180,7 +180,7 @@ async fn bytes_sent_ahead_are_held_back_until_the_session_is_ready() {
 #[tokio::test]
 async fn more_bytes_ahead_than_are_held_back_are_refused() {
     let server = FakeServer::start().await;
-    let proxy = proxy(&[("upstream_port", &server.port().to_string())]).await;
+    let proxy = passthrough(&[("upstream_port", &server.port().to_string())]).await;
     let mut client = proxy.connect().await;
     client.start("app_user.acme", &[]).await;
     let _silent = server.accept().await;

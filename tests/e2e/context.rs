@@ -1,6 +1,6 @@
 //! What the context is, and what it survives.
 
-use crate::support::{TestDatabase, TestResult, cluster, proxy, psql, startup_packet};
+use crate::support::{TestDatabase, TestResult, cluster, passthrough, proxy, psql, startup_packet};
 
 #[tokio::test]
 async fn the_context_survives_the_resets_that_clients_pools_send() -> TestResult {
@@ -20,13 +20,15 @@ async fn the_context_survives_the_resets_that_clients_pools_send() -> TestResult
 }
 
 #[tokio::test]
-async fn without_context_in_startup_a_reset_leaves_no_context_and_no_rows() -> TestResult {
-    let proxy = proxy(&[("context_in_startup", "false")]).await;
-    let client = proxy.log_in("app_user.acme").await;
-    let before: i64 = client.query_one("SELECT count(*) FROM notes", &[]).await?.get(0);
-    client.batch_execute("RESET ALL").await?;
-    let after = client.query_one("SELECT current_tenant_id(), count(*) FROM notes", &[]).await?;
-    assert_eq!((before, after.get(0), after.get(1)), (3, None::<String>, 0_i64));
+async fn without_context_in_startup_a_reset_leaves_no_rows_but_where_messages_are_seen() -> TestResult {
+    for (relay, after) in [("raw", (None, 0)), ("framed", (Some("acme".to_owned()), 3_i64))] {
+        let proxy = passthrough(&[("context_in_startup", "false"), ("relay", relay)]).await;
+        let client = proxy.log_in("app_user.acme").await;
+        let before: i64 = client.query_one("SELECT count(*) FROM notes", &[]).await?.get(0);
+        client.batch_execute("RESET ALL").await?;
+        let found = client.query_one("SELECT current_tenant_id(), count(*) FROM notes", &[]).await?;
+        assert_eq!((before, (found.get(0), found.get(1))), (3, after), "{relay}");
+    }
     Ok(())
 }
 
@@ -94,7 +96,7 @@ async fn a_tenant_outside_ascii_is_refused_where_the_servers_encoding_would_chan
     let sql = "CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'";
     server.connect("postgres").await?.batch_execute(sql).await?;
     let log_in = async |options: &[(&str, &str)]| {
-        let proxy = proxy(options).await;
+        let proxy = passthrough(options).await;
         let target = format!("host=127.0.0.1 port={} user=app_user.müller dbname=latin sslmode=disable", proxy.port());
         psql(&[&target, "-c", "SELECT length(current_setting('app.current_tenant_id'))"], "").await
     };
@@ -172,7 +174,7 @@ async fn a_default_that_the_role_has_for_the_context_or_the_role_does_not_count(
 #[tokio::test]
 async fn a_role_that_the_login_role_may_not_take_ends_the_login_with_postgresqls_error() {
     for (role, code) in [("root_user", "42501"), ("no_such_role", "22023")] {
-        let proxy = proxy(&[("set_role", role)]).await;
+        let proxy = proxy(&[("set_role", role), ("role_check", "warn")]).await;
         let mut client = proxy.connect().await;
         client.start("app_user.acme", &[]).await;
         client.authenticate().await;

@@ -2,7 +2,9 @@
 
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{Cluster, FakeServer, TestResult, cluster, eventually, proxy, proxy_for, within};
+use crate::support::{
+    Cluster, FakeServer, TestResult, cluster, eventually, passthrough, passthrough_for, proxy, within,
+};
 
 /// Sessions of a role and application name that the server has.
 async fn backends(application: &str) -> i64 {
@@ -18,7 +20,7 @@ async fn an_upstream_that_is_down_is_reported_without_its_address() {
     let proxy = proxy(&[("upstream_port", &port.to_string())]).await;
     let mut client = proxy.connect().await;
     client.start("app_user.acme", &[]).await;
-    let error = client.refusal().await;
+    let error = client.refusal_after_proof().await;
     error.assert_is("08006");
     assert!(!error.message.contains(&port.to_string()) && !error.message.contains("127.0.0.1"), "{error:?}");
 }
@@ -26,7 +28,7 @@ async fn an_upstream_that_is_down_is_reported_without_its_address() {
 #[tokio::test]
 async fn an_upstream_that_closes_during_the_login_is_reported() {
     let server = FakeServer::start().await;
-    let proxy = proxy(&[("upstream_port", &server.port().to_string())]).await;
+    let proxy = passthrough(&[("upstream_port", &server.port().to_string())]).await;
     for said in
         [&b""[..], b"R\0\0\0\x08\0\0\0\x03", b"R\0\0\0\x08\0\0\0\0", b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I", b"R\0\0"]
     {
@@ -40,7 +42,7 @@ async fn an_upstream_that_closes_during_the_login_is_reported() {
 #[tokio::test]
 async fn an_upstream_that_is_no_postgresql_is_reported() {
     let server = FakeServer::start().await;
-    let proxy = proxy(&[("upstream_port", &server.port().to_string())]).await;
+    let proxy = passthrough(&[("upstream_port", &server.port().to_string())]).await;
     for said in [
         &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
         b"R\0\0\0\x03",
@@ -58,7 +60,7 @@ async fn an_upstream_that_is_no_postgresql_is_reported() {
 #[tokio::test]
 async fn a_context_that_the_server_does_not_confirm_makes_no_session() {
     let server = FakeServer::start().await;
-    let proxy = proxy(&[("upstream_port", &server.port().to_string())]).await;
+    let proxy = passthrough(&[("upstream_port", &server.port().to_string())]).await;
     let message = |tag: u8, columns: &[&str]| {
         let mut body = u16::try_from(columns.len()).unwrap().to_be_bytes().to_vec();
         for column in columns {
@@ -77,8 +79,10 @@ async fn a_context_that_the_server_does_not_confirm_makes_no_session() {
         let row = message(b'D', &["off", tenant, "app_user", "off"]);
         [b"1\0\0\0\x042\0\0\0\x04", &row[..], b"C\0\0\0\x0dSELECT 1\0", ready].concat()
     };
+    // Whether policies hold the role is asked once.
+    let held = [b"1\0\0\0\x042\0\0\0\x04", &message(b'D', &["", ""])[..], b"C\0\0\0\x0dSELECT 1\0", ready].concat();
     for (answers, confirmed) in [
-        (shown("acme"), true),
+        ([held, shown("acme")].concat(), true),
         ([shown("globex"), set("globex")].concat(), false),
         ([shown("globex"), set("acme")].concat(), true),
         // Shown again where it is to be set.
@@ -98,7 +102,7 @@ async fn a_context_that_the_server_does_not_confirm_makes_no_session() {
 #[tokio::test]
 async fn a_server_killed_in_queries_and_logins_ends_them_and_a_restart_is_served() -> TestResult {
     let own = Cluster::start().await;
-    let proxy = proxy_for(&own.postgres, &[]).await?;
+    let proxy = passthrough_for(&own.postgres, &[]).await?;
     let mut in_query = proxy.connect().await;
     in_query.log_in("app_user.acme", &[]).await;
     in_query.query("SELECT pg_sleep(600)").await;
@@ -160,7 +164,7 @@ async fn a_client_that_vanishes_mid_copy_leaves_no_backend_and_no_rows() -> Test
 #[tokio::test]
 async fn a_client_that_vanishes_during_the_login_frees_its_server_connection() -> TestResult {
     let server = FakeServer::start().await;
-    let proxy = proxy(&[("upstream_port", &server.port().to_string())]).await;
+    let proxy = passthrough(&[("upstream_port", &server.port().to_string())]).await;
     for said in [&b""[..], b"R\0\0\0\x08\0\0\0\x03", b"R\0\0\0\x08\0\0\0\0"] {
         let mut client = proxy.connect().await;
         client.start("app_user.acme", &[]).await;

@@ -1,6 +1,6 @@
 //! What a tenant's login sees, and which logins there are none.
 
-use crate::support::{PgError, TestResult, proxy, psql};
+use crate::support::{PgError, TestResult, passthrough, proxy, psql};
 
 async fn tenants_seen(client: &tokio_postgres::Client) -> Vec<String> {
     let rows = client.query("SELECT DISTINCT tenant_id FROM notes ORDER BY 1", &[]).await.expect("query");
@@ -129,7 +129,7 @@ async fn a_bypass_user_from_elsewhere_is_refused() {
 
 #[tokio::test]
 async fn a_wrong_password_is_answered_by_postgresql_itself() {
-    let proxy = proxy(&[]).await;
+    let proxy = passthrough(&[]).await;
     let mut config = proxy.config("app_user.acme");
     let error = config.password("wrong").connect(tokio_postgres::NoTls).await.map(drop).unwrap_err();
     let error = error.as_db_error().expect("the server's error");

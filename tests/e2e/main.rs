@@ -4,21 +4,36 @@
 // `crate::support` in the files below.
 use ::support;
 
+mod audit_sql;
+mod audit_sql_holes;
+mod auth_query_sql;
 mod authentication;
 mod bad_input;
 mod cancel;
 mod context;
 mod faults;
 mod framed;
+mod hardening_sql;
 mod helpers_sql;
 mod helpers_sql_acl;
 mod helpers_sql_refused;
 mod limits;
 mod login;
+mod notifications;
+mod notify_sql;
+mod notify_sql_install;
 mod parameters;
+mod pool;
+mod pool_authentication;
+mod pool_endings;
 mod pooler;
 mod proxy_protocol;
 mod relay;
+mod resolvers;
+mod resolvers_cache;
+mod resolvers_live;
 mod setup_sql;
 mod shutdown;
+mod signing;
+mod signing_live;
 mod unix;

@@ -1,6 +1,6 @@
 //! PROXY headers: what they change, and who may send them.
 
-use crate::support::{PgError, TestProxy, WireClient, proxy, psql};
+use crate::support::{PgError, TestProxy, WireClient, passthrough, proxy, psql};
 
 /// This machine's balancer, as far as the proxy is told.
 const REQUIRE: &[(&str, &str)] = &[("proxy_protocol", "require"), ("proxy_protocol_from", "loopback")];
@@ -39,7 +39,7 @@ async fn a_login_behind_a_header_is_a_login() {
 
 #[tokio::test]
 async fn rules_of_place_see_the_client_behind_the_balancer() {
-    let proxy = proxy(&[REQUIRE, &[("superuser_bypass", "root_user")]].concat()).await;
+    let proxy = passthrough(&[REQUIRE, &[("superuser_bypass", "root_user")]].concat()).await;
     for header in [ELSEWHERE, ELSEWHERE_V2] {
         // Not from bypass_from; not where trust is for; not where a password may be in the clear.
         for user in ["root_user", "trust_user.acme", "plain_user.acme"] {

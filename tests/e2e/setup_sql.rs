@@ -45,6 +45,8 @@ async fn setup_works_for_an_owner_who_is_not_superuser() -> TestResult {
     installer.batch_execute(SETUP).await?;
     installer.batch_execute(SETUP).await?;
     installer.batch_execute(ORDERS).await?;
+    let get_auth = installer.query_one("SELECT to_regprocedure('public.pgvpd_get_auth(text)') IS NULL", &[]).await?;
+    assert!(get_auth.get::<_, bool>(0), "its owner could not read pg_authid");
     assert_eq!(count(&installer, "orders").await?, 0, "FORCE binds the owner");
     assert_eq!(count(&session(&db, "acme").await?, "orders").await?, 1);
 
@@ -85,18 +87,39 @@ async fn setup_refuses_an_app_user_that_policies_cannot_hold() -> TestResult {
 }
 
 #[tokio::test]
-async fn setup_refuses_a_context_function_that_app_user_owns_and_leaves_nothing() -> TestResult {
+async fn setup_refuses_a_function_that_app_user_owns_and_leaves_nothing() -> TestResult {
     let db = TestDatabase::create().await;
     let admin = db.admin().await;
     admin
         .batch_execute(
-            "CREATE FUNCTION public.current_tenant_id() RETURNS text LANGUAGE sql AS 'SELECT NULL';
-             ALTER FUNCTION public.current_tenant_id() OWNER TO app_user",
+            "CREATE SCHEMA pgvpd; CREATE FUNCTION pgvpd.to_uuid(value text) RETURNS uuid LANGUAGE sql AS 'SELECT NULL::uuid';
+             ALTER FUNCTION pgvpd.to_uuid(text) OWNER TO app_user",
         )
         .await?;
     assert_eq!(refusal(&admin, SETUP).await, Some(SqlState::INVALID_GRANT_OPERATION));
     admin.batch_execute("ROLLBACK").await?;
-    assert_eq!(count(&admin, "pg_namespace WHERE nspname = 'pgvpd'").await?, 0);
+    assert_eq!(count(&admin, "pg_proc WHERE proname = 'pgvpd_context'").await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn setup_takes_over_a_context_function_that_app_user_owns() -> TestResult {
+    let db = TestDatabase::create().await;
+    let admin = db.admin().await;
+    admin
+        .batch_execute(
+            "CREATE FUNCTION public.current_tenant_id() RETURNS text LANGUAGE sql AS $$ SELECT 'globex' $$;
+             ALTER FUNCTION public.current_tenant_id() OWNER TO app_user",
+        )
+        .await?;
+    admin.batch_execute(SETUP).await?;
+    let owner = "SELECT proowner::regrole::text FROM pg_proc WHERE proname = 'current_tenant_id'";
+    assert_eq!(admin.query_one(owner, &[]).await?.get::<_, &str>(0), "pgvpd_owner");
+    let mine = session(&db, "acme").await?;
+    assert_eq!(mine.query_one("SELECT current_tenant_id()", &[]).await?.get::<_, &str>(0), "acme");
+    let replaced =
+        refusal(&mine, "CREATE OR REPLACE FUNCTION public.current_tenant_id() RETURNS text LANGUAGE sql AS ''");
+    assert_eq!(replaced.await, Some(SqlState::INSUFFICIENT_PRIVILEGE));
     Ok(())
 }
 

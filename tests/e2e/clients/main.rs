@@ -1,5 +1,5 @@
 //! Real clients: each logs in as two tenants, queries, prepares, pipelines, copies, cancels and reconnects, on each server
-//! and through each relay. Ends with a table of client and server.
+//! and in each mode. Ends with a table of client and server.
 //!
 //! | variable | meaning |
 //! |---|---|
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use comfy_table::Table;
 use libtest_mimic::{Arguments, Failed, Trial};
-use support::{Cluster, TestProxy, proxy_for};
+use support::{Cluster, TestProxy, auth_query_options, proxy_for};
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 
@@ -41,7 +41,15 @@ const NONE: &[(&str, &str)] = &[("psql", "pipeline"), ("psql-libpq18", "pipeline
 /// How long a client may take before it counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-const RELAYS: &[&str] = &["raw", "framed"];
+/// Passthrough by each relay, and a pool that lets itself in with what a client's proof gave away.
+const MODES: &[&str] = &["raw", "framed", "session"];
+
+fn options(mode: &'static str) -> Vec<(&'static str, &'static str)> {
+    match mode {
+        "session" => auth_query_options().to_vec(),
+        relay => vec![("relay", relay)],
+    }
+}
 
 /// Every client, and how it is run.
 const CLIENTS: &[(&str, Kind)] = &[
@@ -79,7 +87,7 @@ struct Server {
 
 struct Running {
     cluster: Cluster,
-    /// One for each relay.
+    /// One for each mode.
     proxies: Vec<TestProxy>,
 }
 
@@ -91,8 +99,8 @@ impl Server {
                 None => Cluster::start().await,
             };
             let mut proxies = Vec::new();
-            for relay in RELAYS {
-                proxies.push(proxy_for(&cluster.postgres, &[("relay", relay)]).await.expect("the proxy starts"));
+            for mode in MODES {
+                proxies.push(proxy_for(&cluster.postgres, &options(mode)).await.expect("the proxy starts"));
             }
             Running { cluster, proxies }
         };
@@ -117,11 +125,11 @@ fn main() {
     for name in wanted.split_whitespace() {
         let client = *CLIENTS.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("no client {name}"));
         for server in 0..servers.len() {
-            for (relay, relay_name) in RELAYS.iter().enumerate() {
+            for (mode, mode_name) in MODES.iter().enumerate() {
                 let (runtime, servers, results) = (Arc::clone(&runtime), Arc::clone(&servers), Arc::clone(&results));
-                let title = format!("{name}, server {}, {}", server + 1, relay_name);
+                let title = format!("{name}, server {}, {}", server + 1, mode_name);
                 trials.push(Trial::test(title, move || {
-                    runtime.block_on(trial(client, &servers[server], relay, &results))
+                    runtime.block_on(trial(client, &servers[server], mode, &results))
                 }));
             }
         }
@@ -135,11 +143,11 @@ fn main() {
     conclusion.exit();
 }
 
-async fn trial((name, kind): (&str, Kind), server: &Server, relay: usize, results: &Results) -> Result<(), Failed> {
+async fn trial((name, kind): (&str, Kind), server: &Server, mode: usize, results: &Results) -> Result<(), Failed> {
     let Running { cluster, proxies } = server.running().await;
     let (major, version) = cluster.postgres.version();
-    let column = format!("{version}\n{}", RELAYS[relay]);
-    let target = Target { port: proxies[relay].port(), tenant: format!("{name}-{major}-{}", RELAYS[relay]) };
+    let column = format!("{version}\n{}", MODES[mode]);
+    let target = Target { port: proxies[mode].port(), tenant: format!("{name}-{major}-{}", MODES[mode]) };
     let (said, ended) = match kind {
         Kind::Program(command) => program::run(command(), &target).await,
         Kind::TokioPostgres => rust::tokio_postgres(&target).await,

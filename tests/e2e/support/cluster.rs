@@ -27,6 +27,7 @@ const HBA: &[&str] = &[
 
 const ROLES: &str = "
     ALTER ROLE app_user PASSWORD 'secret';
+    ALTER ROLE pgvpd_auth PASSWORD 'asker';
     CREATE ROLE plain_user LOGIN PASSWORD 'secret';
     CREATE ROLE trust_user LOGIN;
     CREATE ROLE root_user LOGIN SUPERUSER PASSWORD 'secret';

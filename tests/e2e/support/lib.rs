@@ -5,12 +5,13 @@ mod cluster;
 mod fake_server;
 mod proxy;
 mod psql;
+pub mod resolving;
 mod sql;
 mod wire_client;
 
 pub use cluster::{APP_PASSWORD, Cluster, SHOP, TestDatabase, cluster};
 pub use fake_server::FakeServer;
-pub use proxy::{TestProxy, proxy, proxy_for};
+pub use proxy::{Mode, TestProxy, auth_file, auth_query_options, mode, passthrough, passthrough_for, proxy, proxy_for};
 pub use psql::{Psql, psql};
 pub use sql::{catalog, count, database_with, plan, refusal, session, set_context};
 pub use wire_client::{PgError, WireClient, startup_packet};

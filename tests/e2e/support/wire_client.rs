@@ -93,6 +93,25 @@ impl WireClient {
         }
     }
 
+    /// As [`Self::refusal`]; requests for a proof that come before it are answered.
+    pub async fn refusal_after_proof(&mut self) -> PgError {
+        let mut scram = ScramSha256::new(APP_PASSWORD.as_bytes(), ChannelBinding::unsupported());
+        loop {
+            match self.message().await.expect("an error before the end of the stream") {
+                (b'E', body) => return self.last(PgError::parse(&body)).await,
+                (b'R', body) => drop(self.answer(&body, &mut scram).await),
+                (b'S' | b'K' | b'N' | b'v', _) => {}
+                (tag, _) => panic!("{:?} instead of an error", char::from(tag)),
+            }
+        }
+    }
+
+    /// The stream must end behind the error.
+    async fn last(&mut self, error: PgError) -> PgError {
+        assert_eq!(self.message().await, None, "the connection ends after {error:?}");
+        error
+    }
+
     /// The error that must come next, after which the stream must end.
     pub async fn refusal(&mut self) -> PgError {
         let error = loop {
@@ -102,8 +121,7 @@ impl WireClient {
                 (tag, _) => panic!("{:?} instead of an error", char::from(tag)),
             }
         };
-        assert_eq!(self.message().await, None, "the connection ends after {error:?}");
-        error
+        self.last(error).await
     }
 
     /// The server's next error; other messages are skipped.
@@ -138,28 +156,75 @@ impl WireClient {
         }
     }
 
+    /// As [`Self::log_in`], in another database.
+    pub async fn log_in_to(&mut self, database: &str, user: &str) {
+        self.send(&startup_packet(0x3_0000, &[("user", user), ("database", database)])).await;
+        self.authenticate().await;
+        self.until(b'Z').await;
+    }
+
+    /// As [`Self::log_in`]. Gives what ParameterStatus said.
+    pub async fn log_in_reporting(&mut self, user: &str, parameters: &[(&str, &str)]) -> Vec<(String, String)> {
+        self.start(user, parameters).await;
+        self.authenticate().await;
+        let mut reported = Vec::new();
+        loop {
+            match self.message().await.expect("ReadyForQuery") {
+                (b'Z', _) => return reported,
+                (b'S', body) => {
+                    let text = String::from_utf8(body).expect("UTF-8");
+                    let (name, value) = text.trim_end_matches('\0').split_once('\0').expect("a name and a value");
+                    reported.push((name.into(), value.into()));
+                }
+                (b'E', body) => panic!("{:?}", PgError::parse(&body)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Sends a cancel request with the contents of a BackendKeyData message, and waits until it is taken.
+    pub async fn cancel(port: u16, key: &[u8]) {
+        let mut packet = u32::try_from(key.len() + 8).expect("short").to_be_bytes().to_vec();
+        packet.extend(80_877_102_u32.to_be_bytes());
+        packet.extend(key);
+        let mut client = Self::connect(port).await;
+        client.send(&packet).await;
+        assert_eq!(client.message().await, None, "a cancel request is answered with nothing");
+    }
+
+    /// Skips everything up to ReadyForQuery, errors too.
+    pub async fn until_ready(&mut self) {
+        while self.message().await.expect("ReadyForQuery").0 != b'Z' {}
+    }
+
     /// Answers one SCRAM exchange or cleartext request, up to AuthenticationOk.
     pub async fn authenticate(&mut self) {
         let mut scram = ScramSha256::new(APP_PASSWORD.as_bytes(), ChannelBinding::unsupported());
         loop {
             let body = self.until(b'R').await;
-            let (code, data) = body.split_at(4);
-            let mut out = BytesMut::new();
-            match code {
-                [0, 0, 0, 0] => return,
-                [0, 0, 0, 3] => frontend::password_message(APP_PASSWORD.as_bytes(), &mut out).expect("password"),
-                [0, 0, 0, 10] => {
-                    frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), &mut out).expect("scram")
-                }
-                [0, 0, 0, 11] => {
-                    scram.update(data).expect("scram");
-                    frontend::sasl_response(scram.message(), &mut out).expect("scram");
-                }
-                [0, 0, 0, 12] => scram.finish(data).expect("the server's signature"),
-                other => panic!("authentication request {other:?}"),
+            if !self.answer(&body, &mut scram).await {
+                return;
             }
-            self.send(&out).await;
         }
+    }
+
+    /// Answers an authentication request. False if there was nothing to answer any more.
+    async fn answer(&mut self, body: &[u8], scram: &mut ScramSha256) -> bool {
+        let (code, data) = body.split_at(4);
+        let mut out = BytesMut::new();
+        match code {
+            [0, 0, 0, 0] => return false,
+            [0, 0, 0, 3] => frontend::password_message(APP_PASSWORD.as_bytes(), &mut out).expect("password"),
+            [0, 0, 0, 10] => frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), &mut out).expect("scram"),
+            [0, 0, 0, 11] => {
+                scram.update(data).expect("scram");
+                frontend::sasl_response(scram.message(), &mut out).expect("scram");
+            }
+            [0, 0, 0, 12] => scram.finish(data).expect("the server's signature"),
+            other => panic!("authentication request {other:?}"),
+        }
+        self.send(&out).await;
+        true
     }
 
     /// Sends a simple query.
@@ -180,7 +245,8 @@ impl WireClient {
 }
 
 impl PgError {
-    fn parse(body: &[u8]) -> Self {
+    /// Reads the body of an ErrorResponse.
+    pub fn parse(body: &[u8]) -> Self {
         let field = |kind: u8| {
             body.split(|&byte| byte == 0)
                 .find_map(|field| field.strip_prefix(&[kind]))
