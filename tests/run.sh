@@ -3,7 +3,7 @@
 #
 #   tests/run.sh           what CI runs: the oldest PostgreSQL, the system's and the newest
 #   tests/run.sh --quick   unit tests, one server, and the clients that need nothing installed
-#   tests/run.sh --full    the whole matrix: PostgreSQL 14 to 18, each with both relays and every client
+#   tests/run.sh --full    the whole matrix: PostgreSQL 14 to 18, each in every mode and with every client
 #
 # Needs Rust. On Debian and its kin, what is missing is installed with apt-get (PostgreSQL, PgBouncer, npm, Java, pgjdbc,
 # Python's venv); elsewhere the script says what it is. Logs of each suite go to target/test-logs/.
@@ -234,14 +234,25 @@ suite launcher tests --test testing_postgres
 suite testing tests --test testing_isolation --test lifecycle
 suite 'example sqlx' tests --test shop
 suite cli tests --test cli
-# e2e NAME BINDIR RELAY
-e2e() { suite "$1" env PGVPD_PG_BINDIR="$2" PGVPD_TEST_RELAY="$3" cargo test --workspace --all-features --test e2e; }
+# e2e NAME BINDIR MODE
+e2e() { suite "$1" env PGVPD_PG_BINDIR="$2" PGVPD_TEST_MODE="$3" cargo test --workspace --all-features --test e2e; }
 e2e 'e2e raw' "$system" raw
 [ "$mode" = quick ] || e2e 'e2e framed' "$system" framed
+e2e 'e2e session' "$system" session
 for major in "${majors[@]}"; do
     e2e "e2e on $major raw" "$(bin_of "$major")" raw
+    [ "$mode" = quick ] || e2e "e2e on $major session" "$(bin_of "$major")" session
     [ "$mode" != full ] || e2e "e2e on $major framed" "$(bin_of "$major")" framed
 done
+# attacks NAME BINDIR
+attacks() { suite "$1" env PGVPD_PG_BINDIR="$2" cargo test --workspace --all-features --test attacks; }
+attacks attacks "$system"
+for major in "${majors[@]}"; do
+    attacks "attacks on $major" "$(bin_of "$major")"
+done
+chaos_seconds=10
+[ "$mode" != full ] || chaos_seconds=60
+suite chaos env PGVPD_PG_BINDIR="$system" PGVPD_TEST_CHAOS_SECONDS=$chaos_seconds cargo test --workspace --all-features --test chaos
 suite clients tests --test clients
 grep '^[|+]' "$logs/clients.log" || true
 if [ "$mode" != quick ]; then

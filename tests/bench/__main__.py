@@ -26,6 +26,8 @@ PAGE, CHARTS = TOP / "docs/performance.md", TOP / "docs/performance"
 FULL = Effort(repetitions=5, memory_repetitions=3, seconds=5, churn_seconds=5, copy_mb=1000)
 SHORT = Effort(repetitions=5, memory_repetitions=1, seconds=1, churn_seconds=1, copy_mb=250)
 OPEN_FILES = 65536
+ONLY_HELP = f"{', '.join(w.name for w in WORKLOADS)}; pool for all that begin with pool-, and so on"
+REPORT_HELP = "write docs/performance.md from results in target/bench; of each workload, the last file that has it counts"
 
 
 def main() -> int:
@@ -34,7 +36,7 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
-        results = Results.load(options.report) if options.report else _benchmark(options)
+        results = report.combined([Results.load(file) for file in options.report]) if options.report else _benchmark(options)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -53,22 +55,22 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests/bench/run.sh", description="The benchmark; see tests/bench/run.sh.")
-    parser.add_argument("--short", action="store_true", help="the key figures, in less than 3 minutes")
-    parser.add_argument("--only", metavar="WORKLOAD,...", type=_workloads, help=", ".join(w.name for w in WORKLOADS))
+    parser.add_argument("--short", action="store_true", help="the key figures, in about 3 minutes")
+    parser.add_argument("--only", metavar="WORKLOAD,...", type=_workloads, help=ONLY_HELP)
     parser.add_argument("--repetitions", metavar="N", type=int, help="instead of 5, and 3 or 1 for memory")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md in spite of --short or --only")
-    parser.add_argument("--report", metavar="FILE", type=Path, help="write docs/performance.md from results in target/bench")
+    parser.add_argument("--report", metavar="FILE", type=Path, nargs="+", help=REPORT_HELP)
     options = parser.parse_args()
     options.write = options.write or bool(options.report) or not (options.short or options.only)
     return options
 
 
 def _workloads(names: str) -> list[str]:
-    known = {workload.name for workload in WORKLOADS}
-    chosen = names.split(",")
-    if unknown := set(chosen) - known:
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}")
-    return chosen
+    known = [workload.name for workload in WORKLOADS]
+    chosen = {name: [w for w in known if w == name or w.startswith(f"{name}-")] for name in names.split(",")}
+    if unknown := [name for name, meant in chosen.items() if not meant]:
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
+    return [name for meant in chosen.values() for name in meant]
 
 
 def _benchmark(options: argparse.Namespace) -> Results:
@@ -124,7 +126,7 @@ def _run(servers: Servers, workload: Workload, target: Target, effort: Effort, r
 def _line(run: Run) -> str:
     """A run for the terminal."""
     figures = "  ".join(f"{key} {value:.6g}" for key, value in run.figures.items())
-    return f"{run.workload:<11} {run.repetition}  {run.target:<13} {run.error or figures}"
+    return f"{run.workload:<13} {run.repetition}  {run.target:<13} {run.error or figures}"
 
 
 def _raise_file_limit() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from .results import Results
-from .servers import DIRECT, HAPROXY
 from .verdicts import Verdict, judge
 from .workloads import WORKLOADS, Figure, Workload
+
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "performance"
+BY_HAND = [PAGES / "signing.md", PAGES / "resolvers.md"]
 
 INTRODUCTION = """\
 # Performance
@@ -23,12 +27,14 @@ How it is measured:
   throughput, and does not hide on another CPU. Proxies are started on that CPU, with as many threads as they then choose.
 - CPU is the user and system time of the proxy's process. Memory is its proportional set size (PSS), which does not include
   the kernel's socket buffers.
-- HAProxy is in TCP mode, PgBouncer in session pooling. `pgvpd raw` and `pgvpd framed` are the two relays of pgvpd; its clients log
-  in as `app_user.acme`, all others as `app_user`. There is no TLS.
+- HAProxy is in TCP mode, PgBouncer in session pooling. `pgvpd raw` and `pgvpd framed` are the two relays of pgvpd, `pgvpd pool`
+  is its session pooling; its clients log in as `app_user.acme`, all others as `app_user`. There is no TLS.
+- Both pools have as many server connections as there may be clients, and one file of users. In it is the role's SCRAM verifier
+  as the server has it, of 1 iteration, and no password: with the keys in a client's proof they log in to the server.
 """
 
-RELAYS = """\
-Throughput is required of `raw`; the figures of `framed` without a limit are shown beside it.
+REQUIRED = """\
+Throughput is required of `raw`; the figures of `framed` without a limit are shown beside it. `pool` is held against PgBouncer.
 """
 
 
@@ -36,8 +42,10 @@ def page(results: Results) -> str:
     """The whole of docs/performance.md."""
     parts = [INTRODUCTION, _table(["", ""], [[key, _code(key, value)] for key, value in results.about.items()])]
     parts += [f"**Note:** {note}\n" for note in results.notes]
-    parts += ["## Verdict\n", RELAYS, verdicts(results)]
+    parts += ["## Verdict\n", REQUIRED, verdicts(results)]
     parts += [_section(results, workload) for workload in measured(results)]
+    # Measured by signing.sh and resolvers.sh, and written by hand.
+    parts += [page.read_text() for page in BY_HAND]
     return "\n".join(parts)
 
 
@@ -46,6 +54,24 @@ def summary(results: Results) -> str:
     parts = [f"{workload.title}\n{medians(results, workload)}" for workload in measured(results)]
     notes = "".join(f"Note: {note}\n" for note in results.notes)
     return "\n".join([*parts, "Verdict", verdicts(results)]) + notes
+
+
+def combined(files: list[Results]) -> Results:
+    """The results of several benchmarks: of each workload those of the last that has it. Notes say what is not the first's."""
+    last = {run.workload: index for index, results in enumerate(files) for run in results.runs}
+    first, *others = sorted(set(last.values())) or [0]
+    whole = Results(files[first].about, list(files[first].notes))
+    for index in others:
+        titles = [workload.title for workload in WORKLOADS if last.get(workload.name) == index]
+        whole.notes += [_origin(titles, whole.about, files[index].about), *files[index].notes]
+    for index, results in enumerate(files):
+        whole.runs += [run for run in results.runs if last[run.workload] == index]
+    return whole
+
+
+def _origin(titles: list[str], usual: dict[str, str], about: dict[str, str]) -> str:
+    different = [f"{key} {_code(key, value)}" for key, value in about.items() if value != usual.get(key)]
+    return f"“{'”, “'.join(titles)}” were measured apart from the rest: {', '.join(different)}."
 
 
 def measured(results: Results) -> list[Workload]:
@@ -67,7 +93,7 @@ def verdicts(results: Results) -> str:
 
 def medians(results: Results, workload: Workload) -> str:
     """Medians of all figures, and the ratios to the references."""
-    references = [name for name in (DIRECT, HAPROXY) if workload.compared and name in targets(results, workload)]
+    references = [name for name in workload.references if workload.compared and name in targets(results, workload)]
     rows = []
     for target in targets(results, workload):
         row = [target, *(_number(results.median(workload.name, target, f.key), f) for f in workload.figures)]

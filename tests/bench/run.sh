@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Measures pgvpd beside a direct connection, HAProxy and PgBouncer.
 #
-#   tests/bench/run.sh                    everything, 5 repetitions, about 20 minutes; writes docs/performance.md
-#   tests/bench/run.sh --short            the key figures in less than 3 minutes, to the terminal
+#   tests/bench/run.sh                    everything, 5 repetitions, about 25 minutes; writes docs/performance.md
+#   tests/bench/run.sh --short            the key figures in about 3 minutes, to the terminal
 #   tests/bench/run.sh --only idle,churn  these workloads, to the terminal; --help has their names
-#   tests/bench/run.sh --report FILE      writes docs/performance.md again from the results in target/bench
+#   tests/bench/run.sh --only pool        the pool beside PgBouncer: all workloads whose names begin with pool-
+#   tests/bench/run.sh --report FILE ...  writes docs/performance.md again from the results in target/bench; of each workload
+#                                         the last file that has it counts, and the page says what was measured apart
 #
 # --write writes the page in spite of --short or --only. Needs Rust and Linux. On Debian and its kin, what else is missing
 # is installed with apt-get. Servers are private, on free ports of the loopback interface, and end with the script.

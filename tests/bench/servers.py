@@ -19,7 +19,10 @@ from .clients import PASSWORD, Failure, Target, psql
 from .measure import wait_until
 
 DIRECT, HAPROXY, PGBOUNCER, RAW, FRAMED = "direct", "haproxy", "pgbouncer", "pgvpd raw", "pgvpd framed"
+POOL = "pgvpd pool"
 TARGETS = (DIRECT, HAPROXY, PGBOUNCER, RAW, FRAMED)
+POOLS = (PGBOUNCER, POOL)
+PGVPD = (RAW, FRAMED, POOL)
 MAX_CLIENTS = 1100
 START_SECONDS = 20
 
@@ -150,8 +153,10 @@ class Servers:
         self.direct = Target(DIRECT, port, "app_user", binaries)
         self._wait_for(postgres, port)
         wait_until(lambda: _answers(self.admin), START_SECONDS)
-        self._verifier = scram.verifier(PASSWORD, iterations=1)
-        psql(self.admin, f"CREATE ROLE app_user LOGIN PASSWORD '{self._verifier}'")
+        verifier = scram.verifier(PASSWORD, iterations=1)
+        psql(self.admin, f"CREATE ROLE app_user LOGIN PASSWORD '{verifier}'")
+        # For the two pools: the server's own verifier, with which they log clients in, and themselves.
+        self._users = self._write("users.txt", f'"app_user" "{verifier}"\n')
         self.admin.run(["pgbench", "-i", "-q", "-s", str(scale)], deadline=120)
         psql(self.admin, GRANTS)
 
@@ -165,24 +170,30 @@ class Servers:
                     targets.append(self.direct)
                     continue
                 port = _free_port()
-                process = self._start(name.replace(" ", "-"), self._command(name, port), as_us=name in (RAW, FRAMED))
+                process = self._start(name.replace(" ", "-"), self._command(name, port), as_us=name in PGVPD)
                 stack.callback(_stop, process, "TERM")
                 self._wait_for(process, port)
-                user = "app_user.acme" if name in (RAW, FRAMED) else "app_user"
+                user = "app_user.acme" if name in PGVPD else "app_user"
                 targets.append(Target(name, port, user, self.programs.postgres, process.pid))
             yield targets
 
     def _command(self, name: str, port: int) -> Sequence[str | Path]:
         upstream = self.direct.port
-        values = {"port": port, "upstream": upstream, "clients": MAX_CLIENTS, "users": self.directory / "users.txt"}
+        values = {"port": port, "upstream": upstream, "clients": MAX_CLIENTS, "users": self._users}
         if name == HAPROXY:
             return [self.programs.haproxy, "-db", "-f", self._write("haproxy.cfg", HAPROXY_CFG.format(**values))]
         if name == PGBOUNCER:
-            self._write("users.txt", f'"app_user" "{self._verifier}"\n')
             return [self.programs.pgbouncer, self._write("pgbouncer.ini", PGBOUNCER_INI.format(**values))]
-        relay = "framed" if name == FRAMED else "raw"
-        options = {"port": port, "upstream-host": "127.0.0.1", "upstream-port": upstream, "relay": relay}
-        return [self.programs.pgvpd, "--log-level=warn", *(f"--{key}={value}" for key, value in options.items())]
+        options = {"log-level": "warn", "port": port, "upstream-host": "127.0.0.1", "upstream-port": upstream}
+        options |= self._mode(name)
+        return [self.programs.pgvpd, *(f"--{key}={value}" for key, value in options.items())]
+
+    def _mode(self, name: str) -> dict[str, str | int]:
+        """What makes one of the pgvpd targets different from the others."""
+        if name != POOL:
+            return {"relay": "framed" if name == FRAMED else "raw"}
+        sizes = {"pool-size": MAX_CLIENTS, "max-upstream-connections": MAX_CLIENTS}
+        return {"pool-mode": "session", "auth-file": str(self._users)} | sizes
 
     def _write(self, name: str, text: str) -> Path:
         path = self.directory / name

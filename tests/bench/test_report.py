@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import hashlib
 import hmac
@@ -10,8 +11,9 @@ import unittest
 from pathlib import Path
 
 from . import report, scram
+from .__main__ import _workloads as workloads
 from .results import Results, Run
-from .servers import DIRECT, FRAMED, HAPROXY, RAW
+from .servers import DIRECT, FRAMED, HAPROXY, PGBOUNCER, POOL, RAW
 from .verdicts import judge
 from .workloads import WORKLOADS
 
@@ -25,6 +27,19 @@ def sample() -> Results:
             query = {"per_second": rate / slowness, "p50": 300 * slowness, "p99": 900 * slowness} | cpu
             results.runs.append(Run("select-8", repetition, target, query))
         results.runs.append(Run("large", repetition, RAW, {"row": 60, "copy": 100 * repetition**3, "slow": 70}))
+    return results
+
+
+def pool_sample() -> Results:
+    """Three repetitions of the pool part, on another day."""
+    results = Results({"date": "2026-01-03 03:04 UTC", "command": "tests/bench/run.sh --only pool"})
+    for repetition, slowness in ((1, 1), (2, 2), (3, 4)):
+        for target, micros, rate in ((PGBOUNCER, 100, 1000), (POOL, 121, 1000)):
+            figures = {"per_second": rate / slowness, "cpu": micros * slowness}
+            results.runs.append(Run("pool-churn", repetition, target, figures))
+        for target, micros, rate in ((PGBOUNCER, 20, 1000), (POOL, 22, 999)):
+            figures = {"per_second": rate / slowness, "cpu": micros * slowness, "p50": 300, "p99": 900}
+            results.runs.append(Run("pool-extended", repetition, target, figures))
     return results
 
 
@@ -69,6 +84,57 @@ class Verdicts(unittest.TestCase):
                 everything.runs.append(Run(workload.name, 1, target, figures))
         self.assertNotIn("not measured", [verdict.verdict for verdict in judge(everything)])
 
+    def test_the_pool_is_held_against_pgbouncer(self) -> None:
+        expected = {
+            "pooled churn, logins/s ÷ pgbouncer": ("1.000", "met"),
+            "pooled churn, CPU per login ÷ pgbouncer": ("1.210", "MISSED"),
+            "pooled queries, extended, throughput ÷ pgbouncer": ("0.999", "MISSED"),
+            "pooled queries, extended, CPU per query ÷ pgbouncer": ("1.100", "no limit"),
+        }
+        self.assertEqual(verdicts(pool_sample(), POOL), expected)
+
+
+class Combined(unittest.TestCase):
+    """Results of several benchmarks on one page."""
+
+    def test_other_workloads_stay_when_one_part_is_measured_again(self) -> None:
+        again = pool_sample()
+        again.runs = [Run("pool-churn", 1, POOL, {"per_second": 7})]
+        whole = report.combined([sample(), pool_sample(), again])
+        self.assertEqual(whole.of("select-8"), sample().of("select-8"))
+        self.assertEqual(whole.of("pool-extended"), pool_sample().of("pool-extended"))
+        self.assertEqual(whole.of("pool-churn"), again.runs)
+
+    def test_a_note_says_what_was_measured_apart_and_where_it_differs(self) -> None:
+        note = (
+            "“Pooled churn”, “Pooled queries, extended” were measured apart from the rest:"
+            " date 2026-01-03 03:04 UTC, command `tests/bench/run.sh --only pool`."
+        )
+        first, second = sample(), pool_sample()
+        first.about["PgBouncer"] = second.about["PgBouncer"] = "PgBouncer 1.18.0"
+        self.assertEqual(report.combined([first, second]).notes, ["no framed relay", note])
+
+    def test_results_of_which_nothing_is_left_are_not_mentioned(self) -> None:
+        self.assertEqual(report.combined([pool_sample(), sample(), pool_sample()]), report.combined([sample(), pool_sample()]))
+
+    def test_one_file_alone_is_what_it_was(self) -> None:
+        self.assertEqual(report.combined([sample()]), sample())
+
+
+class Only(unittest.TestCase):
+    """--only."""
+
+    def test_the_first_word_of_names_stands_for_all_of_them(self) -> None:
+        self.assertEqual(workloads("pool"), ["pool-churn", "pool-simple", "pool-extended", "pool-prepared"])
+
+    def test_a_full_name_stands_for_itself(self) -> None:
+        self.assertEqual(workloads("idle,churn,select-1"), ["idle", "churn", "select-1"])
+
+    def test_an_unknown_name_is_refused(self) -> None:
+        for name in ("poo", "pool-", ""):
+            with self.assertRaises(argparse.ArgumentTypeError):
+                workloads(name)
+
 
 class Page(unittest.TestCase):
     """docs/performance.md."""
@@ -80,6 +146,11 @@ class Page(unittest.TestCase):
 
     def test_it_has_every_repetition(self) -> None:
         self.assertRegex(report.page(sample()), r"transactions/s +\| haproxy +\| 800 +\| 400 +\| 200 +\|")
+
+    def test_pooled_workloads_show_the_ratio_to_pgbouncer_alone(self) -> None:
+        page = report.page(pool_sample())
+        self.assertRegex(page, r"median +\| logins/s +\| proxy CPU µs/login +\| ÷ pgbouncer +\|\n")
+        self.assertRegex(page, r"pgvpd pool +\| 500 +\| 242 +\| 1\.000 +\|")
 
     def test_it_is_the_same_from_the_saved_file(self) -> None:
         with tempfile.TemporaryDirectory() as directory:

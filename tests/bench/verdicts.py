@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .results import Results
-from .servers import DIRECT, FRAMED, HAPROXY, RAW
+from .servers import DIRECT, FRAMED, HAPROXY, PGBOUNCER, POOL, RAW
+from .workloads import PROTOCOLS
 
 Value = Callable[[Results], float | None]
 
@@ -76,6 +77,11 @@ def _requirements() -> tuple[Requirement, ...]:
         bound("memory growth, row of 200 MB", "large", target, "row", "<", 2048)
         bound("memory growth, COPY of 1 GB", "large", target, "copy", "<", 2048)
         bound("memory growth, slow reader", "large", target, "slow", "<", 2048)
+    ratio("pooled churn, logins/s", "pool-churn", POOL, "per_second", PGBOUNCER, "≥", 1.0)
+    ratio("pooled churn, CPU per login", "pool-churn", POOL, "cpu", PGBOUNCER, "≤", 1.2)
+    for protocol in PROTOCOLS:
+        ratio(f"pooled queries, {protocol}, throughput", f"pool-{protocol}", POOL, "per_second", PGBOUNCER, "≥", 1.0)
+        ratio(f"pooled queries, {protocol}, CPU per query", f"pool-{protocol}", POOL, "cpu", PGBOUNCER, "≤", None)
     return tuple(rows)
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .clients import CHUNK, Failure, Target, count_bytes, pgbench, psql, psql_output
 from .measure import PeakMemory, cpu_seconds, descriptors, pss_kib, wait_until
-from .servers import FRAMED, MAX_CLIENTS, PGBOUNCER, RAW, TARGETS, Servers
+from .servers import DIRECT, FRAMED, HAPROXY, MAX_CLIENTS, PGBOUNCER, POOLS, RAW, TARGETS, Servers
 
 SESSIONS = 1000
 assert SESSIONS < MAX_CLIENTS
 SETTLE_SECONDS = 10
 PROXIES = TARGETS[1:]
+PROTOCOLS = ("simple", "extended", "prepared")
+"""Of pgbench's queries through the pools."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class Workload:
     """Each run has a fresh proxy, and only `memory_repetitions` of them are made."""
     targets: tuple[str, ...] = TARGETS
     compared: str | None = None
-    """The figure of which the page shows the ratios to the direct connection and to HAProxy."""
+    """The figure of which the page shows the ratios to the references."""
+    references: tuple[str, ...] = (DIRECT, HAPROXY)
     short: tuple[str, ...] = field(default=())
     """The targets in the short form."""
 
@@ -75,13 +78,17 @@ def _transactions(options: list[str]) -> Measure:
     return measure
 
 
-def _churn(_: Servers, target: Target, effort: Effort) -> Figures:
-    before = cpu_seconds(target.pid) if target.pid else 0
-    done = pgbench(target, ["-C", "-c", "4", "-j", "2", "-T", str(effort.churn_seconds)], effort.churn_seconds * 3 + 30)
-    figures = {"per_second": done.per_second}
-    if target.pid:
-        figures["cpu"] = (cpu_seconds(target.pid) - before) / done.number * 1e6
-    return figures
+def _churn(clients: int) -> Measure:
+    def measure(_: Servers, target: Target, effort: Effort) -> Figures:
+        before = cpu_seconds(target.pid) if target.pid else 0
+        options = ["-C", "-c", str(clients), "-j", "2", "-T", str(effort.churn_seconds)]
+        done = pgbench(target, options, deadline=effort.churn_seconds * 3 + 30)
+        figures = {"per_second": done.per_second}
+        if target.pid:
+            figures["cpu"] = (cpu_seconds(target.pid) - before) / done.number * 1e6
+        return figures
+
+    return measure
 
 
 def _copy_sql(megabytes: int) -> str:
@@ -196,7 +203,8 @@ def _warm(target: Target) -> int:
 _RATE = Figure("per_second", "transactions/s", charted=True)
 _QUERY = (_RATE, Figure("cpu", "proxy CPU µs/query", 2, charted=True), Figure("p50", "p50 µs"), Figure("p99", "p99 µs"))
 _COPY = (Figure("per_second", "MB/s", charted=True), Figure("cpu", "proxy CPU s/GB", 3, charted=True))
-_KEY = ("direct", "haproxy", RAW, FRAMED)
+_LOGINS = (Figure("per_second", "logins/s", charted=True), Figure("cpu", "proxy CPU µs/login", 0, charted=True))
+_KEY = (DIRECT, HAPROXY, RAW, FRAMED)
 _PGVPD = (RAW, FRAMED)
 _OPEN_FILES = Figure("files", "descriptors left open")
 
@@ -205,6 +213,11 @@ def _queries(name: str, title: str, options: list[str], short: tuple[str, ...] =
     about = f"`pgbench -S {' '.join(options)}`; PostgreSQL, proxies and pgbench share one CPU."
     measure = _transactions(options)
     return Workload(name, title, about, measure, _QUERY, pinned=True, compared="per_second", short=short)
+
+
+def _pooled_queries(protocol: str) -> Workload:
+    queries = _queries(f"pool-{protocol}", f"Pooled queries, {protocol}", ["-M", protocol, "-c", "8", "-j", "2"], short=POOLS)
+    return replace(queries, targets=POOLS, references=(PGBOUNCER,))
 
 
 WORKLOADS = (
@@ -218,8 +231,8 @@ WORKLOADS = (
         "`pgbench -S -C -c 4 -j 2`: a login, one query, and the end of the connection. The role's SCRAM verifier has"
         " 1 iteration, so that the login's messages count, and not the key derivation. PgBouncer answers logins itself"
         " and keeps its server connections: it saves what the others measure.",
-        _churn,
-        (Figure("per_second", "logins/s", charted=True), Figure("cpu", "proxy CPU µs/login", 0, charted=True)),
+        _churn(clients=4),
+        _LOGINS,
         compared="per_second",
         short=_KEY,
     ),
@@ -283,4 +296,17 @@ WORKLOADS = (
         targets=PROXIES,
         short=_PGVPD,
     ),
+    Workload(
+        "pool-churn",
+        "Pooled churn",
+        "`pgbench -S -C -c 8 -j 2` through the two pools: a login that the pool judges by itself, one query on a connection"
+        " that is there already, and its reset before the next client.",
+        _churn(clients=8),
+        _LOGINS,
+        targets=POOLS,
+        compared="per_second",
+        references=(PGBOUNCER,),
+        short=POOLS,
+    ),
+    *(_pooled_queries(protocol) for protocol in PROTOCOLS),
 )

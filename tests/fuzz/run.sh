@@ -15,7 +15,7 @@ usage() {
     exit 2
 }
 
-all=(backend config headers options startup)
+all=(backend config headers notifications options resolvers startup token)
 seconds=10
 keep=no
 targets=()

@@ -1,8 +1,9 @@
 //! What a server sends: a stream of messages, and any bytes as the body of each.
 
 use pgvpd_core::wire::{
-    Authentication, BackendKeyData, DataRow, ErrorFields, ErrorResponse, ParameterStatus, Parsed, SqlState,
-    TaggedFrames, TransactionStatus, authentication_cleartext_password, authentication_sasl, frame, tag,
+    Authentication, BackendKeyData, DataRow, ErrorFields, ErrorResponse, NotificationResponse, ParameterStatus, Parsed,
+    RowDescription, SqlState, TaggedFrames, TransactionStatus, authentication_cleartext_password, authentication_sasl,
+    frame, tag,
 };
 
 /// Reads the bytes as a stream, as a body of every type, and as a text that the proxy puts into an error.
@@ -13,12 +14,24 @@ pub fn run(bytes: &[u8]) {
             tag::PARAMETER_STATUS => parameter_status(message.body),
             tag::BACKEND_KEY_DATA => backend_key_data(message.body),
             tag::DATA_ROW => data_row(message.body),
+            tag::ROW_DESCRIPTION => row_description(message.body),
+            tag::NOTIFICATION_RESPONSE => notification(message.body),
             tag::READY_FOR_QUERY => transaction_status(message.body),
             tag::ERROR_RESPONSE | tag::NOTICE_RESPONSE => error_fields(message.body),
             _ => {}
         }
     }
-    for parse in [authentication, parameter_status, backend_key_data, data_row, transaction_status, error_fields] {
+    let parsers: [fn(&[u8]); 8] = [
+        authentication,
+        parameter_status,
+        backend_key_data,
+        data_row,
+        row_description,
+        notification,
+        transaction_status,
+        error_fields,
+    ];
+    for parse in parsers {
         parse(bytes);
     }
     error_response(&String::from_utf8_lossy(bytes));
@@ -43,8 +56,8 @@ fn authentication(body: &[u8]) {
             authentication_sasl(&mut written, &mechanisms);
             10
         }
-        Authentication::SaslContinue => 11,
-        Authentication::SaslFinal => 12,
+        Authentication::SaslContinue(_) => 11,
+        Authentication::SaslFinal(_) => 12,
         Authentication::Other(number) => {
             assert!(![0, 3, 5, 10, 11, 12].contains(&number));
             number
@@ -52,6 +65,20 @@ fn authentication(body: &[u8]) {
     };
     assert_eq!(method, Some(number));
     assert!(body.starts_with(written.get(5..).unwrap_or_default()), "written as it was read");
+}
+
+fn row_description(body: &[u8]) {
+    let Ok(names) = RowDescription::names(body) else { return };
+    assert!(names.iter().all(|name| !name.contains(&0)));
+    let size = 2 + names.iter().map(|name| name.len() + 1 + 18).sum::<usize>();
+    assert_eq!(size, body.len(), "every byte is a field's");
+}
+
+fn notification(body: &[u8]) {
+    let Ok(NotificationResponse { channel, payload }) = NotificationResponse::parse(body) else { return };
+    assert!(
+        body.ends_with(&[channel, &[0], payload, &[0]].concat()) && body.len() == 6 + channel.len() + payload.len()
+    );
 }
 
 fn parameter_status(body: &[u8]) {

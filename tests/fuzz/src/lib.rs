@@ -7,18 +7,24 @@ pub mod backend;
 mod chunks;
 pub mod config;
 pub mod headers;
+pub mod notifications;
 pub mod options;
+pub mod resolvers;
 pub mod seeds;
 pub mod startup;
+pub mod token;
 
 /// A target: its name, which is that of its corpus, and what it runs.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 8] = [
     ("backend", backend::run),
     ("config", config::run),
     ("headers", headers::run),
+    ("notifications", notifications::run),
     ("options", options::run),
+    ("resolvers", resolvers::run),
     ("startup", startup::run),
+    ("token", token::run),
 ];

@@ -6,13 +6,16 @@
 pub type Seed = (&'static str, Vec<u8>);
 
 /// The seeds of each target.
-pub fn all() -> [(&'static str, Vec<Seed>); 5] {
+pub fn all() -> [(&'static str, Vec<Seed>); 8] {
     [
         ("backend", backend()),
         ("config", texts(CONFIG)),
         ("headers", headers()),
+        ("notifications", notifications()),
         ("options", texts(OPTIONS)),
+        ("resolvers", texts(RESOLVERS)),
         ("startup", startup()),
+        ("token", texts(TOKEN)),
     ]
 }
 
@@ -35,6 +38,53 @@ const OPTIONS: &[(&str, &str)] = &[
     ("double-dash-alone", "-- a=1"),
     ("not-ascii", "-c app.x=Gr\u{fc}\u{df}e\u{a0}\u{2003}\u{1f418} --A\u{131}=1"),
     ("name-that-grows-in-lower-case", "-c \u{130}=1 --\u{130}.x=2"),
+    ("empty", ""),
+];
+
+const TOKEN: &[(&str, &str)] = &[
+    ("passthrough", "(4711,1700000000123456,0)\0shop\0app_user"),
+    ("pool", "(4711,1700000000123456,42)\0shop\0app_user"),
+    ("start-not-shown", "(4711,0,42)\0shop\0app_user"),
+    ("nothing-to-tell-apart", "(4711,0,0)\0shop\0app_user"),
+    ("names-with-dots-and-quotes", "(1,1,1)\0a.b.c\0app_user.\"acme\""),
+    ("names-that-are-not-ascii", "(1,1,1)\0gesch\u{e4}ft\0\u{65e5}\u{672c}"),
+    ("no-names", "(1,1,1)"),
+    ("a-sign", "(-1,+1,1)\0shop\0app_user"),
+    ("too-many-numbers", "(1,1,1,1)\0shop\0app_user"),
+    ("a-number-too-large", "(1,18446744073709551616,1)\0shop\0app_user"),
+    ("leading-zeros", "(01,001,1)\0shop\0app_user"),
+    ("empty", ""),
+];
+
+const RESOLVERS: &[(&str, &str)] = &[
+    (
+        "typical",
+        "[[resolver]]\nname = \"org\"\nquery = \"\"\"SELECT org FROM members WHERE u = $1\"\"\"\nparams = [\"app.current_tenant_id\"]\n\
+         inject = { \"app.org\" = \"org\" }\nrequired = true\ncache_ttl = 60\n[[resolver]]\nname = \"teams\"\nquery = 'SELECT 1 AS x'\n\
+         params = [\"app.org\"]\ninject = { \"app.teams\" = \"x\" }\ndepends_on = [\"org\"]\n",
+    ),
+    (
+        "a-circle",
+        "[[resolver]]\nname=\"a\"\nquery=\"q\"\ninject={\"a.a\"=\"x\"}\ndepends_on=[\"b\"]\n\
+         [[resolver]]\nname=\"b\"\nquery=\"q\"\ninject={\"a.b\"=\"x\"}\nparams=[\"a.a\"]\n",
+    ),
+    (
+        "one-name-and-one-variable-twice",
+        "[[resolver]]\nname=\"a\"\nquery=\"q\"\ninject={\"a.a\"=\"x\"}\n[[resolver]]\nname=\"a\"\nquery=\"q\"\ninject={\"a.a\"=\"x\"}\n",
+    ),
+    ("unknown-parameter", "[[resolver]]\nname=\"a\"\nquery=\"q\"\ninject={\"a.a\"=\"x\"}\nparams=[\"a.b\"]\n"),
+    ("unknown-key", "[[resolver]]\nname=\"a\"\nquery=\"q\"\ninject={\"a.a\"=\"x\"}\nparms=[]\n"),
+    ("the-proxys-own-name", "[[resolver]]\nname=\"a\"\nquery=\"q\"\ninject={\"pgvpd.context\"=\"x\"}\n"),
+    (
+        "no-time",
+        "[[resolver]]\nname=\"a\"\nquery=\"q\"\ninject={\"a.a\"=\"x\"}\ncache_ttl=-1e400\ncache_negative=true\n",
+    ),
+    (
+        "on-change-without-an-account",
+        "[[resolver]]\nname=\"a\"\nquery=\"q\"\ninject={\"a.a\"=\"x\"}\non_change=\"terminate\"\n",
+    ),
+    ("a-nul-in-the-query", "[[resolver]]\nname=\"a\"\nquery=\"q\\u0000\"\ninject={\"a.a\"=\"x\"}\n"),
+    ("not-a-table", "resolver = 1\n"),
     ("empty", ""),
 ];
 
@@ -192,6 +242,32 @@ fn authentication(method: i32, data: &[u8]) -> Vec<u8> {
 }
 
 /// Inputs of the target `headers`: the number of cuts and the cuts, the longest message, then the stream.
+fn notifications() -> Vec<Seed> {
+    let input = |cuts: &[u8], stream: &[u8]| {
+        let count = u8::try_from(cuts.len()).unwrap_or_default();
+        [&[count][..], cuts, b"a", stream].concat()
+    };
+    let heard = message(b'A', b"\0\0\0\x07acme:jobs\0payload\0");
+    let other = message(b'A', b"\0\0\0\x07globex\0secret\0");
+    let row = message(b'D', b"\0\x01\0\0\0\x04acme");
+    let ready = message(b'Z', b"I");
+    let mixed = [&row[..], &other, &heard, &ready, &other, &row].concat();
+    vec![
+        ("heard", input(&[255], &heard)),
+        ("not-heard", input(&[255], &other)),
+        ("mixed-in-one-piece", input(&[255], &mixed)),
+        ("mixed-byte-by-byte", input(&[1], &mixed)),
+        ("mixed-in-pieces", input(&[3, 17, 5], &mixed)),
+        ("none", input(&[7], &[&row[..], &ready].concat())),
+        ("cut-in-a-header", input(&[4], &[&row[..], b"A\0\0"].concat())),
+        ("cut-in-a-notification", input(&[4], other.get(..14).unwrap_or_default())),
+        ("without-a-channel", input(&[4], &message(b'A', b"\0\0\0\x07acme"))),
+        ("too-long", input(&[4], b"A\0\x01\0\0acme")),
+        ("length-below-four", input(&[4], b"Z\0\0\0\x03")),
+        ("empty", input(&[], b"")),
+    ]
+}
+
 fn headers() -> Vec<Seed> {
     let input = |cuts: &[u8], max: u16, stream: &[u8]| {
         let count = u8::try_from(cuts.len()).unwrap_or_default();
