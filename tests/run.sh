@@ -149,8 +149,11 @@ suite() {
     [ "$bad" -gt 0 ] || bad=1
     failed=$((failed + bad))
     printf 'FAIL  %-18s %4d passed, %d failed; all of it in %s\n' "$name" "$ok" "$bad" "$log"
-    # A test's panic message, an error it returned, or what the compiler said.
+    # A test's panic message, an error it returned, or what the compiler said; what Node.js and pytest say of a failure.
     awk '/^test .* FAILED$/ || /^Error: / || /^error(\[|:)/ || said { print substr($0, 1, 300) }
+        /^ *not ok / || /^ +error: / || /^FAILED / || /^E  / { print substr($0, 1, 300) }
+        /^ +error: \|-$/ { more = 6; next }
+        more > 0 { print substr($0, 1, 300); more -= 1 }
         { said = /^thread .*panicked at/ }' "$log" | head -n 40 | sed 's/^/      /'
 }
 
