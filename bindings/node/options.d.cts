@@ -127,7 +127,7 @@ export interface Options {
   resolverPassword?: OptionValue | undefined
   /** A file that holds it. Default: none. */
   resolverPasswordFile?: OptionValue | undefined
-  /** Connections of that role in one database. Default: `4`. */
+  /** Connections of that role in one database. A change counts for databases that have not been asked of late. Default: `4`. */
   resolverPoolSize?: OptionValue | undefined
   /** Listen to `NOTIFY pgvpd_invalidate` in each database that has sessions: it makes results void, and has open sessions resolved again. Needs `resolver_user`, and one connection more. Default: `false`. */
   resolverNotify?: boolean | 'true' | 'false' | undefined
