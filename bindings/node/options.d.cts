@@ -19,6 +19,30 @@ export interface Options {
   upstreamHost?: OptionValue | undefined
   /** Port of PostgreSQL. Default: `5432`. */
   upstreamPort?: OptionValue | undefined
+  /** PEM file with the proxy's certificate, and those between it and its authority. With it TLS is spoken with clients. Default: none. */
+  tlsCert?: OptionValue | undefined
+  /** PEM file with its private key, not encrypted. Default: none. */
+  tlsKey?: OptionValue | undefined
+  /** TLS on `port`. `disable`. `allow`: with clients that ask for it. `require`: TCP clients without it are refused. With `client_cert`, `require` is the default. Default: allow with tls_cert, else disable. */
+  clientTls?: OptionValue | undefined
+  /** TCP port where only TLS is spoken, whatever `client_tls` says. 0 takes a free one. Default: `off`. */
+  tlsPort?: OptionValue | undefined
+  /** PEM file with the authorities whose certificates clients may show. Default: none. */
+  tlsClientCa?: OptionValue | undefined
+  /** `verify`: clients must show a certificate of theirs. `tenant`: it also decides which tenants they may claim, by `cert_map`. Default: `none`. */
+  clientCert?: OptionValue | undefined
+  /** TOML file: which role and tenant a certificate may claim, by common name, DNS name or URI. Default: none. */
+  certMap?: OptionValue | undefined
+  /** Speak TLS with PostgreSQL. A server that does not is an error. Default: `false`. */
+  upstreamTls?: boolean | 'true' | 'false' | undefined
+  /** Verify its certificate, and that `upstream_host` is among the names in it. Default: `true`. */
+  upstreamTlsVerify?: boolean | 'true' | 'false' | undefined
+  /** PEM file with the authorities that its certificate may be by, or with the certificate itself. Without it those count that the system trusts. Default: none. */
+  upstreamTlsCa?: OptionValue | undefined
+  /** PEM file with the certificate that the proxy shows a server that asks for one. Default: none. */
+  upstreamTlsCert?: OptionValue | undefined
+  /** PEM file with its private key, not encrypted. Default: none. */
+  upstreamTlsKey?: OptionValue | undefined
   /** Stands between role and tenant in the user name. The first one counts, so a tenant may contain it and a role may not. One character or several. Default: `.`. */
   tenantSeparator?: OptionValue | undefined
   /** The session variables that the user name fills, the tenant first: 1 to 32 names in lower case, with a dot. Names that begin with `pgvpd.` are kept for the proxy. Default: `app.current_tenant_id`. */

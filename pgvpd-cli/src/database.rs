@@ -118,7 +118,7 @@ impl Target {
         if self.is_name {
             return quoted(name);
         }
-        let UpstreamAddress { host, port } = self.address();
+        let UpstreamAddress { host, port, .. } = self.address();
         let value = |text: &str| match text.contains([' ', '\'', '\\']) || text.is_empty() {
             true => format!("'{}'", text.replace('\\', r"\\").replace('\'', r"\'")),
             false => text.to_owned(),
@@ -135,12 +135,12 @@ impl Target {
             (_, Some(Host::Unix(directory))) => directory.display().to_string(),
             (None, None) => "127.0.0.1".into(),
         };
-        UpstreamAddress { host, port: self.config.get_ports().first().copied().unwrap_or(5432) }
+        UpstreamAddress { host, port: self.config.get_ports().first().copied().unwrap_or(5432), tls: None }
     }
 
     /// The server, for messages.
     fn place(&self) -> String {
-        let UpstreamAddress { host, port } = self.address();
+        let UpstreamAddress { host, port, .. } = self.address();
         format!("the server at {host}, port {port},")
     }
 

@@ -29,6 +29,8 @@ fn choices(option: &OptionSpec) -> &'static [&'static str] {
         "notifications" => &["off", "tenant", "all"],
         "relay" => &["raw", "framed"],
         "proxy_protocol" => &["off", "require"],
+        "client_tls" => &["disable", "allow", "require"],
+        "client_cert" => &["none", "verify", "tenant"],
         "pool_mode" => &["none", "session"],
         "client_auth" => &["scram-sha-256", "md5", "cleartext"],
         "log_level" => &["debug", "info", "warn", "error", "trace", "off"],
@@ -67,8 +69,9 @@ mod tests {
 
     #[test]
     fn every_value_that_is_offered_is_valid() {
-        // One that needs another option beside it.
-        for option in OPTIONS.iter().filter(|option| option.name != "resolver_notify") {
+        // Those that need other options, or files, beside them.
+        let dependent = ["resolver_notify", "upstream_tls", "upstream_tls_verify", "client_tls", "client_cert"];
+        for option in OPTIONS.iter().filter(|option| !dependent.contains(&option.name)) {
             // The modes that need another option beside them.
             for value in choices(option).iter().filter(|value| !["prefer", "require", "session"].contains(value)) {
                 checked(option, value).unwrap_or_else(|error| panic!("{error}"));

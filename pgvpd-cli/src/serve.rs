@@ -42,11 +42,12 @@ async fn run(arguments: &Arguments, config: Config) -> Outcome {
     // Before the listener opens, so that no signal finds the program without a handler.
     let mut signals = Signals::new().context("cannot handle signals")?;
     warn_of(&config);
-    let UpstreamAddress { host, port } = config.upstream.clone();
+    let UpstreamAddress { host, port, .. } = config.upstream.clone();
     let proxy = Proxy::builder().config(config.clone()).start().await?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
         address = %proxy.local_addr(),
+        tls_address = proxy.tls_addr().map(|address| address.to_string()),
         unix_dir = config.listen.unix_dir.as_ref().map(|dir| dir.display().to_string()),
         upstream = %format_args!("{host}:{port}"),
         "pgvpd is listening"

@@ -1,9 +1,10 @@
 //! Assembly of a proxy from settings.
 
 use crate::Origin;
-use crate::config::{Config, Settings};
+use crate::config::{Config, Settings, TlsConfigs};
 use crate::proxy::{ProxyHandle, StartError, start};
 use crate::resolve::Resolver;
+use crate::tls::{ClientTls, UpstreamTls};
 
 /// Describes a proxy; made by [`Proxy::builder`](crate::Proxy::builder). Later calls win over earlier ones.
 ///
@@ -27,12 +28,16 @@ use crate::resolve::Resolver;
 pub struct ProxyBuilder {
     settings: Settings,
     resolvers: Vec<Resolver>,
+    tls: TlsConfigs,
 }
 
 impl ProxyBuilder {
     /// Takes every option that this configuration sets.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
+        let TlsConfigs { clients, upstream } = config.own_tls().clone();
+        self.tls.clients = clients.or(self.tls.clients);
+        self.tls.upstream = upstream.or(self.tls.upstream);
         self.settings = self.settings.overlaid_by(config.settings().clone());
         self
     }
@@ -56,6 +61,21 @@ impl ProxyBuilder {
     #[must_use]
     pub fn resolver(mut self, resolver: Resolver) -> Self {
         self.resolvers.push(resolver);
+        self
+    }
+
+    /// Speaks TLS with clients by a configuration of the program's own, instead of by `tls_cert`. A reload takes that of its own
+    /// configuration: see [`Config::from_settings_and_tls`].
+    #[must_use]
+    pub fn client_tls(mut self, tls: ClientTls) -> Self {
+        self.tls.clients = Some(tls);
+        self
+    }
+
+    /// Speaks TLS with PostgreSQL by a configuration of the program's own, instead of by `upstream_tls_ca`.
+    #[must_use]
+    pub fn upstream_tls(mut self, tls: UpstreamTls) -> Self {
+        self.tls.upstream = Some(tls);
         self
     }
 
@@ -88,6 +108,6 @@ impl ProxyBuilder {
     /// # Errors
     /// [`StartError`] where a setting is not valid or a listener cannot be opened.
     pub async fn start(self) -> Result<ProxyHandle, StartError> {
-        start(Config::from_settings(self.settings)?.with_resolvers(self.resolvers)?).await
+        start(Config::from_settings_and_tls(self.settings, self.tls)?.with_resolvers(self.resolvers)?).await
     }
 }

@@ -127,6 +127,7 @@ async fn send(request: &CancelRequest, upstream: &UpstreamAddress) -> Result<(),
     let mut packet = Vec::new();
     request.encode(&mut packet);
     socket.write_all(&packet).await.map_err(|error| error.to_string())?;
+    socket.flush().await.map_err(|error| error.to_string())?;
     while matches!(socket.read(&mut [0; 64]).await, Ok(n) if n > 0) {}
     Ok(())
 }
@@ -182,7 +183,7 @@ mod tests {
     #[tokio::test]
     async fn a_key_is_valid_while_its_entry_lives_and_a_later_owner_keeps_it() {
         let registry = Arc::new(CancelRegistry::default());
-        let nowhere = UpstreamAddress { host: "/nonexistent".into(), port: 1 };
+        let nowhere = UpstreamAddress { host: "/nonexistent".into(), port: 1, tls: None };
         let request = || CancelRequest { key: key(7) };
         assert_eq!(registry.forward(request()).await, Forwarded::Unknown);
         let first = registry.register(key(7), nowhere.clone());
@@ -197,7 +198,7 @@ mod tests {
     #[tokio::test]
     async fn keys_that_are_issued_are_random_and_lead_to_the_backends_own() {
         let registry = Arc::new(CancelRegistry::default());
-        let nowhere = UpstreamAddress { host: "/nonexistent".into(), port: 1 };
+        let nowhere = UpstreamAddress { host: "/nonexistent".into(), port: 1, tls: None };
         let issued: Vec<_> = (0..100).map(|_| registry.issue(32, key(7), nowhere.clone())).collect();
         let distinct: std::collections::HashSet<_> = issued.iter().map(|entry| entry.key().clone()).collect();
         assert!(distinct.len() == 100 && distinct.iter().all(|key| key.secret.len() == 32 && key.pid >= 0));
@@ -209,7 +210,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_key_is_retired_only_when_its_last_request_is_through() {
         let registry = Arc::new(CancelRegistry::default());
-        let nowhere = UpstreamAddress { host: "/nonexistent".into(), port: 1 };
+        let nowhere = UpstreamAddress { host: "/nonexistent".into(), port: 1, tls: None };
         let entry = registry.issue(4, key(7), nowhere);
         let request = entry.request();
         let under_way = registry.target(&request.key).expect("live");

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::auth::SecretsError;
 use crate::context::InjectionError;
+use crate::net::ConnectError;
 use crate::resolve::{Fault, ResolveError};
 use crate::session::LoginError;
 use crate::tenant::{IdentityError, ParameterError, PolicyError, TenantLimitError};
@@ -34,6 +35,15 @@ impl Refusal {
     /// Appends the ErrorResponse to `out`.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         ErrorResponse { code: self.code, message: &self.message, hint: self.hint.as_deref() }.encode(out);
+    }
+
+    /// There is no connection to the server.
+    fn unreachable(error: impl std::fmt::Display, connect: &ConnectError) -> Self {
+        let refusal = Self::new(SqlState::CONNECTION_FAILURE, error);
+        match connect.hint() {
+            Some(hint) => refusal.hint(hint),
+            None => refusal,
+        }
     }
 
     /// `handshake_timeout` has passed.
@@ -159,7 +169,12 @@ impl From<InjectionError> for Refusal {
 impl From<&LoginError> for Refusal {
     fn from(error: &LoginError) -> Self {
         match error {
-            LoginError::Connect(_) | LoginError::UpstreamClosed | LoginError::UpstreamProtocol(_) => {
+            LoginError::Connect(connect) => Self::unreachable(error, connect),
+            LoginError::ChannelBinding => Self::new(SqlState::INVALID_AUTHORIZATION, error).hint(
+                "With auth_user or auth_file the proxy authenticates clients on TLS itself. Until then, connect with \
+                 channel_binding=disable.",
+            ),
+            LoginError::UpstreamClosed | LoginError::UpstreamProtocol(_) => {
                 Self::new(SqlState::CONNECTION_FAILURE, error)
             }
             LoginError::ClientProtocol(wire) => wire.clone().into(),
@@ -200,8 +215,8 @@ impl From<&LoginError> for Refusal {
 impl From<&UpstreamError> for Refusal {
     fn from(error: &UpstreamError) -> Self {
         match error {
-            UpstreamError::Connect(_)
-            | UpstreamError::Closed
+            UpstreamError::Connect(connect) => Self::unreachable(error, connect),
+            UpstreamError::Closed
             | UpstreamError::Unanswered
             | UpstreamError::Protocol(_)
             | UpstreamError::Scram(_)

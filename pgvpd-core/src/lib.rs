@@ -43,6 +43,7 @@ pub mod sql;
 pub mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod tls;
 mod upstream;
 pub mod wire;
 
@@ -55,4 +56,6 @@ pub use resolve::{
     CodeError, CodeResolver, CodeValues, OnChange, RESOLVER_LATENCY_BOUNDS, ResolveError, Resolver, ResolverStats,
     Source, Trace, TraceError, TraceOutcome, trace,
 };
+pub use rustls;
 pub use shared::Stats;
+pub use tls::{ClientTls, UpstreamTls};

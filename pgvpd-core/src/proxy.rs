@@ -10,12 +10,13 @@ use tracing::{debug, info, warn};
 
 use crate::builder::ProxyBuilder;
 use crate::config::Config;
-use crate::net::{Listener, bind};
+use crate::net::{Bound, Door, Listener, bind};
 use crate::pool;
 use crate::probe::{self, ProbeError};
 use crate::resolve::{self, ResolverStats};
 use crate::session;
 use crate::shared::{Shared, Stats};
+use crate::tls;
 use crate::{BindError, ConfigError};
 
 /// How long accepting pauses when the process or the system is out of file descriptors or memory.
@@ -90,6 +91,7 @@ pub enum StartError {
 pub struct ProxyHandle {
     shared: Arc<Shared>,
     address: SocketAddr,
+    tls_address: Option<SocketAddr>,
 }
 
 /// What a reload could not change in a running proxy.
@@ -100,25 +102,26 @@ pub struct Reloaded {
 }
 
 pub(crate) async fn start(config: Config) -> Result<ProxyHandle, StartError> {
-    let (address, listeners) = bind(&config.listen).await?;
+    let Bound { address, tls_address, listeners } = bind(&config.listen).await?;
     let shared = Arc::new(Shared::new(config));
     probe::run(&shared, &shared.config.load_full()).await?;
-    for listener in listeners {
-        shared.tasks.spawn(accept(listener, Arc::clone(&shared)));
+    for (listener, door) in listeners {
+        shared.tasks.spawn(accept(listener, door, Arc::clone(&shared)));
     }
+    shared.background.spawn(tls::keep(Arc::clone(&shared)));
     shared.background.spawn(pool::keep(Arc::clone(&shared)));
     shared.background.spawn(resolve::keep(Arc::clone(&shared)));
-    Ok(ProxyHandle { shared, address })
+    Ok(ProxyHandle { shared, address, tls_address })
 }
 
 /// Accepts until the proxy drains. The listener is closed, and a socket file removed, when it returns.
-async fn accept(listener: Listener, shared: Arc<Shared>) {
+async fn accept(listener: Listener, door: Door, shared: Arc<Shared>) {
     let mut starved = false;
     loop {
         let accepted = tokio::select! {
             biased;
             () = shared.draining.cancelled() => return,
-            accepted = listener.accept() => accepted,
+            accepted = listener.accept(door) => accepted,
         };
         match accepted {
             Ok(client) => {
@@ -157,9 +160,9 @@ impl ProxyHandle {
         self.address
     }
 
-    /// The address of the TLS listener; `None` where there is none, as always in this release.
+    /// The address of the TLS listener, `tls_port`; `None` where there is none.
     pub fn tls_addr(&self) -> Option<SocketAddr> {
-        None
+        self.tls_address
     }
 
     /// The address of the admin listener; `None` where there is none, as always in this release.
@@ -229,13 +232,17 @@ impl ProxyHandle {
             ("listen_host", config.listen.host != current.listen.host),
             ("port", config.listen.port != current.listen.port),
             ("listen_unix_dir", config.listen.unix_dir != current.listen.unix_dir),
+            ("tls_port", config.listen.tls_port != current.listen.tls_port),
         ] {
             if differs {
                 needs_restart.push(option);
             }
         }
         config.listen = current.listen.clone();
+        config.keep_tls_of(&current);
+        drop(current);
         self.shared.config.store(Arc::new(config));
+        self.shared.reloaded.notify_one();
         info!(?needs_restart, "configuration reloaded");
         Reloaded { needs_restart }
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,6 +21,8 @@ use crate::tenant::TenantRegistry;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: ArcSwap<Config>,
+    /// It has been replaced by a reload.
+    pub(crate) reloaded: Notify,
     /// Admitted sessions.
     pub(crate) sessions: Arc<Places>,
     /// Connections whose session is not ready.
@@ -52,6 +55,7 @@ impl Shared {
     pub(crate) fn new(config: Config) -> Self {
         Self {
             config: ArcSwap::from_pointee(config),
+            reloaded: Notify::new(),
             sessions: Arc::default(),
             greetings: Arc::default(),
             tenants: Arc::default(),

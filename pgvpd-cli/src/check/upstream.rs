@@ -13,12 +13,11 @@ pub(super) fn finding(proxy: &Config) -> Option<Finding> {
     let is_local = host.starts_with('/')
         || host == "localhost"
         || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
-    // The option comes with a later release, which refuses values that are not valid.
-    let has_tls =
-        proxy.settings().value("upstream_tls").is_some_and(|value| !["false", "off", "no", "0"].contains(&value));
+    let has_tls = proxy.upstream.tls.is_some();
     (!is_local && !has_tls).then(|| {
         let finding = "the proxy talks to this server without TLS: who can listen on the way reads every tenant's rows";
-        let fix = "-- run the proxy on the server's machine, or have the way between them encrypted; with upstream_tls where there is it";
+        let fix =
+            "-- upstream_tls = true, and upstream_tls_ca where the server's certificate is by an authority of your own";
         Finding::new(rules::PLAIN_UPSTREAM, Severity::High, format!("upstream_host {host}"), finding, fix)
     })
 }
@@ -40,8 +39,14 @@ mod tests {
         ] {
             let mut settings = Settings::new();
             settings.set("upstream_host", host).expect(host);
-            let config = Config::from_settings(settings).expect(host);
+            let config = Config::from_settings(settings.clone()).expect(host);
             assert_eq!(finding(&config).is_some(), found, "{host}");
+            if found {
+                settings.set("upstream_tls", "true").expect(host);
+                settings.set("upstream_tls_verify", "false").expect(host);
+                let config = Config::from_settings(settings).expect(host);
+                assert!(finding(&config).is_none(), "{host}");
+            }
         }
     }
 }

@@ -153,19 +153,19 @@ fn kept(is_dry: bool) -> &'static str {
 /// Where a proxy on this machine finds the server: a socket often lets in only users of its own system, such as the one
 /// who runs this, so that the address is better where there is one.
 pub(super) async fn upstream(database: &Database) -> anyhow::Result<UpstreamAddress> {
-    let UpstreamAddress { host, port } = database.address.clone();
+    let UpstreamAddress { host, port, .. } = database.address.clone();
     if !host.starts_with('/') {
-        return Ok(UpstreamAddress { host, port });
+        return Ok(UpstreamAddress { host, port, tls: None });
     }
     let listens = "SELECT EXISTS (SELECT FROM unnest(string_to_array(replace(current_setting('listen_addresses'), ' ', ''), ',')) a
                                   WHERE a IN ('*', '0.0.0.0', '127.0.0.1', 'localhost'))";
     let listens = database.client().query_one(listens, &[]).await.map_err(|error| explained(&error))?;
     let host = if listens.get(0) { "127.0.0.1".into() } else { host };
-    Ok(UpstreamAddress { host, port })
+    Ok(UpstreamAddress { host, port, tls: None })
 }
 
 fn text(upstream: &UpstreamAddress, name: &str, key: Option<&SigningKey>, mode: &str) -> String {
-    let UpstreamAddress { host, port } = upstream;
+    let UpstreamAddress { host, port, .. } = upstream;
     let signing = match key {
         Some(key) => signing(key, mode),
         None => "\n# Contexts are plain settings: SQL in a session can change the tenant. `pgvpd init --force` adds a key.\n".into(),

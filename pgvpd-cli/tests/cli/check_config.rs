@@ -147,10 +147,10 @@ fn an_md5_entry_and_a_file_that_everybody_can_read_are_said_and_are_no_problems(
 #[test]
 fn an_option_of_a_later_release_is_refused_in_the_environment_too() {
     let file = File::new("admin_host = 127.0.0.1\n");
-    let said = problems(&file.path, &[], &[("PGVPD_TLS_PORT", "5"), ("PGVPD_SERVICE_HOST", "10.0.0.1")]);
+    let said = problems(&file.path, &[], &[("PGVPD_ADMIN_PORT", "5"), ("PGVPD_SERVICE_HOST", "10.0.0.1")]);
     let refused: Vec<_> = said.lines().filter(|line| line.contains("does not have this option yet")).collect();
     assert_eq!(refused.len(), 2, "{said}");
-    assert!(refused.iter().any(|line| line.ends_with("(environment variable PGVPD_TLS_PORT)")), "{said}");
+    assert!(refused.iter().any(|line| line.ends_with("(environment variable PGVPD_ADMIN_PORT)")), "{said}");
     assert!(!said.contains("SERVICE_HOST"), "a variable of somebody else's:\n{said}");
 }
 

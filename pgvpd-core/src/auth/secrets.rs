@@ -48,8 +48,7 @@ struct Asked {
     user: String,
     database: String,
     text: String,
-    host: String,
-    port: u16,
+    upstream: UpstreamAddress,
 }
 
 #[derive(Clone)]
@@ -153,8 +152,8 @@ impl Secrets {
 impl Asked {
     fn new(role: &str, query: &AuthQuery, upstream: &UpstreamAddress) -> Self {
         let AuthQuery { user, database, text, ttl: _ } = query;
-        let [role, user, database, text, host] = [role, user, database, text, &upstream.host].map(str::to_owned);
-        Self { role, user, database, text, host, port: upstream.port }
+        let [role, user, database, text] = [role, user, database, text].map(str::to_owned);
+        Self { role, user, database, text, upstream: upstream.clone() }
     }
 }
 

@@ -2,7 +2,7 @@ use tokio::time::advance;
 
 use super::super::fake::{FakeServer, Reply, answer};
 use super::*;
-use crate::auth::{Challenge, ClientFirst, Keys, Nonce};
+use crate::auth::{Binding, Challenge, ClientFirst, Keys, Nonce, Offer};
 
 const FIRST: &str = "md5d41d8cd98f00b204e9800998ecf8427e";
 const SECOND: &str = "md5900150983cd24fb0d6963f7d28e17f72";
@@ -168,8 +168,8 @@ async fn the_proxy_proves_the_files_password_else_its_own_and_what_it_learned_fr
     assert_eq!(password("nowhere").as_deref(), Some("own"));
     assert!(secrets.for_upstream("scram", &config).recovered.is_none());
 
-    let first = ClientFirst::new(Nonce::new([1; 18]));
-    let challenge = Challenge::new(first.message().as_bytes(), verifier.clone(), &Nonce::new([2; 18]));
+    let first = ClientFirst::new(Nonce::new([1; 18]), Binding::None);
+    let challenge = Challenge::new(first.message().as_bytes(), verifier.clone(), &Nonce::new([2; 18]), &Offer::Plain);
     let challenge = challenge.expect("client-first");
     let proof = first.challenged(challenge.message().as_bytes()).expect("server-first").prove(&keys).message;
     secrets.learn("scram", &verifier, challenge.judge(proof.as_bytes()).expect("proof").client_key);

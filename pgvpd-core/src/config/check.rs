@@ -6,22 +6,28 @@ use super::isolation::{self, IsolationOptions};
 use super::pool::{Pooling, pooling};
 use super::resolvers::resolvers;
 use super::settings::{ConfigError, Problem, Settings};
+use super::tls::{Tls, TlsConfigs, tls};
 use super::values::{self, Checked};
 use super::{Config, Listen, LogFormat, ProxyProtocol, Relay, UpstreamAddress};
 use crate::tenant::{BypassRules, IdentityRules, Network, TenantFormat, TenantPolicy, VariableName};
 
 /// Checks every option, then what holds between options.
-pub(super) fn check(settings: Settings) -> Result<Config, ConfigError> {
-    let reader = Reader { settings: &settings, problems: RefCell::new(settings.problems().to_vec()) };
+pub(super) fn check(settings: Settings, own_tls: TlsConfigs) -> Result<Config, ConfigError> {
+    let reader = Reader::new(&settings);
 
+    let host = reader.read("upstream_host", values::upstream_host).unwrap_or_else(|| "127.0.0.1".into());
+    let Tls { rules: tls, port: tls_port, upstream: upstream_tls, notices: tls_notices } =
+        tls(&reader, &own_tls, &host);
     let listen = Listen {
         host: reader.read("listen_host", values::listen_host).unwrap_or_else(|| "127.0.0.1".into()),
         port: reader.read("port", values::port).unwrap_or(6432),
         unix_dir: reader.read("listen_unix_dir", values::unix_dir).flatten(),
+        tls_port,
     };
     let upstream = UpstreamAddress {
-        host: reader.read("upstream_host", values::upstream_host).unwrap_or_else(|| "127.0.0.1".into()),
+        host,
         port: reader.read("upstream_port", values::upstream_port).unwrap_or(5432),
+        tls: upstream_tls,
     };
     let mut identity = IdentityRules {
         separator: reader.read("tenant_separator", values::separator).unwrap_or_else(|| ".".into()),
@@ -70,24 +76,30 @@ pub(super) fn check(settings: Settings) -> Result<Config, ConfigError> {
         Some(_) => Relay::Framed,
     });
     let proxy_protocol = proxy_protocol(&reader);
-    let Pooling { mode: pool_mode, limits: pool, client_auth, secrets, notices } = pooling(&reader, &mut identity);
+    let Pooling { mode: pool_mode, limits: pool, client_auth, secrets, mut notices } =
+        pooling(&reader, &mut identity, tls.clients.is_some());
+    notices.extend(tls_notices);
     let resolvers = resolvers(&reader, &mut identity);
     let log_level = reader.read("log_level", values::log_level).unwrap_or_else(|| "info".into());
     let log_format = reader.read("log_format", values::log_format).unwrap_or(LogFormat::Text);
 
     check_between(&reader, &identity);
+    if tls_port.is_some_and(|tls_port| tls_port == listen.port && tls_port != 0) {
+        reader.problem("tls_port", "is that of port, where TLS is spoken too; give another, or remove this".into());
+    }
     if let Some(option) = needs_messages.filter(|_| relay == Relay::Raw) {
         reader.problem("relay", format!("raw sees no messages, which {option} needs; use framed, or remove one"));
     }
     let IsolationOptions { isolation, signing, notifications, role_check, pin_settings } = isolation_options;
     let relay_of_mode = if pool_mode == super::PoolMode::None { relay } else { Relay::Framed };
     let notifications = isolation::seen_by(relay_of_mode, notifications);
-    let problems = reader.problems.into_inner();
+    let problems = reader.into_problems();
     if !problems.is_empty() {
         return Err(ConfigError { problems });
     }
     Ok(Config {
         listen,
+        tls,
         upstream,
         identity,
         bypass,
@@ -118,6 +130,7 @@ pub(super) fn check(settings: Settings) -> Result<Config, ConfigError> {
         log_level,
         log_format,
         settings,
+        own_tls,
     })
 }
 
@@ -167,7 +180,15 @@ pub(super) struct Reader<'a> {
     problems: RefCell<Vec<Problem>>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    pub(super) fn new(settings: &'a Settings) -> Self {
+        Self { settings, problems: RefCell::new(settings.problems().to_vec()) }
+    }
+
+    pub(super) fn into_problems(self) -> Vec<Problem> {
+        self.problems.into_inner()
+    }
+
     /// The checked value of an option; `None` where it is not set, or wrong (which is then recorded).
     pub(super) fn read<T>(&self, name: &str, check: impl FnOnce(&str) -> Checked<T>) -> Option<T> {
         debug_assert!(super::OptionSpec::named(name).is_some(), "{name} is not in the table");
@@ -196,7 +217,7 @@ mod tests {
         for (name, value) in pairs {
             settings.set(name, value)?;
         }
-        check(settings)
+        check(settings, TlsConfigs::default())
     }
 
     #[test]
@@ -204,8 +225,15 @@ mod tests {
         let defaults = Config::default();
         for option in OPTIONS {
             // Words that stand for "not set" rather than for a value.
-            let is_word =
-                matches!(option.default, "any" | "all" | "none" | "the login role" | "require with a key, else off");
+            let is_word = matches!(
+                option.default,
+                "any"
+                    | "all"
+                    | "none"
+                    | "the login role"
+                    | "require with a key, else off"
+                    | "allow with tls_cert, else disable"
+            );
             // Some say nothing without another option, and to ask for the filter turns the framed relay on.
             let is_dependent = matches!(
                 option.name,
@@ -264,6 +292,12 @@ mod tests {
             &[("upstream_password", "x")],
             &[("pool_mode", "session"), ("auth_user", "asker")],
             &[("pool_mode", "session"), ("pool_password", "x"), ("auth_dbname", "d")],
+            &[("tls_port", "6433")],
+            &[("client_tls", "require")],
+            &[("client_cert", "verify")],
+            &[("cert_map", "/dev/null")],
+            &[("upstream_tls", "true"), ("upstream_host", "/tmp")],
+            &[("upstream_tls_verify", "false")],
             &[("pool_size", "101")],
             &[("min_pool_size", "21")],
         ] {

@@ -7,6 +7,7 @@ mod options;
 mod pool;
 mod resolvers;
 mod settings;
+mod tls;
 mod values;
 
 use std::net::IpAddr;
@@ -21,8 +22,10 @@ pub use pool::{ClientAuth, PoolLimits, PoolMode, SecretSources};
 pub(crate) use resolvers::ResolverAccount;
 pub use resolvers::ResolverRules;
 pub use settings::{ConfigError, Origin, Problem, Settings};
+pub use tls::{ClientCert, ClientTlsMode, TlsConfigs, TlsRules};
 
 use crate::tenant::{BypassRules, IdentityRules, Network, TenantPolicy};
+use crate::tls::UpstreamTls;
 
 /// A configuration that has passed every check. Options and defaults are those of `docs/configuration.md`.
 ///
@@ -40,6 +43,8 @@ use crate::tenant::{BypassRules, IdentityRules, Network, TenantPolicy};
 pub struct Config {
     /// Where clients connect.
     pub listen: Listen,
+    /// TLS with clients.
+    pub tls: TlsRules,
     /// The PostgreSQL server.
     pub upstream: UpstreamAddress,
     /// How a user name becomes a role and context values.
@@ -99,6 +104,7 @@ pub struct Config {
     /// Form of the log, for programs that write one.
     pub log_format: LogFormat,
     settings: Settings,
+    own_tls: TlsConfigs,
 }
 
 /// Where clients connect.
@@ -110,15 +116,19 @@ pub struct Listen {
     pub port: u16,
     /// Directory for `.s.PGSQL.<port>`, when clients may also use a Unix socket.
     pub unix_dir: Option<PathBuf>,
+    /// TCP port where only TLS is spoken; 0 takes a free one.
+    pub tls_port: Option<u16>,
 }
 
-/// The PostgreSQL server.
+/// The PostgreSQL server, and how it is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UpstreamAddress {
     /// Host name, address, or the absolute path of a Unix socket directory.
     pub host: String,
     /// Port.
     pub port: u16,
+    /// TLS, where it is spoken: then nothing else is.
+    pub tls: Option<UpstreamTls>,
 }
 
 /// How a session's bytes are passed on after the login.
@@ -182,7 +192,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] lists every problem at once, each with where the value came from and what would be valid.
     pub fn from_settings(settings: Settings) -> Result<Self, ConfigError> {
-        check::check(settings)
+        check::check(settings, TlsConfigs::default())
     }
 
     /// Reads and checks a configuration file (`key = value` lines).
@@ -201,6 +211,11 @@ impl Config {
         Self::from_settings(Settings::from_env())
     }
 
+    /// The TLS configurations of a program's own.
+    pub(crate) fn own_tls(&self) -> &TlsConfigs {
+        &self.own_tls
+    }
+
     /// The settings this configuration was made from.
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -209,7 +224,7 @@ impl Config {
 
 impl Default for Config {
     fn default() -> Self {
-        match check::check(Settings::new()) {
+        match check::check(Settings::new(), TlsConfigs::default()) {
             Ok(config) => config,
             Err(error) => unreachable!("the defaults are valid: {error}"),
         }

@@ -7,6 +7,8 @@ pub enum Topic {
     Listening,
     /// The PostgreSQL server.
     Upstream,
+    /// TLS, with clients and with the server.
+    Tls,
     /// From user name to tenant context.
     Identity,
     /// What keeps tenants apart.
@@ -31,6 +33,7 @@ impl Topic {
         match self {
             Self::Listening => "Listening",
             Self::Upstream => "Upstream",
+            Self::Tls => "TLS",
             Self::Identity => "Tenant identity",
             Self::Isolation => "Tenant isolation",
             Self::Access => "Access",
@@ -97,7 +100,7 @@ const fn secret(mut spec: OptionSpec) -> OptionSpec {
     spec
 }
 
-use Topic::{Access, Authentication, Identity, Isolation, Limits, Listening, Logging, Relay, Resolvers, Upstream};
+use Topic::{Access, Authentication, Identity, Isolation, Limits, Listening, Logging, Relay, Resolvers, Tls, Upstream};
 
 /// Every option, in the order of the manual.
 #[rustfmt::skip]
@@ -117,6 +120,31 @@ pub const OPTIONS: &[OptionSpec] = &[
         "PostgreSQL host; an absolute path is a Unix socket directory"),
     option(Upstream, "upstream_port", "PGVPD_UPSTREAM_PORT", "5432", "PORT",
         "PostgreSQL port"),
+
+    option(Tls, "tls_cert", "PGVPD_TLS_CERT", "none", "FILE",
+        "The proxy's certificate, with those between it and its authority, in PEM; with it TLS is spoken with clients"),
+    option(Tls, "tls_key", "PGVPD_TLS_KEY", "none", "FILE",
+        "Its private key, in PEM, not encrypted"),
+    option(Tls, "client_tls", "PGVPD_CLIENT_TLS", "allow with tls_cert, else disable", "MODE",
+        "TLS on port: disable; allow, with clients that ask for it; require, without which TCP clients are refused"),
+    option(Tls, "tls_port", "PGVPD_TLS_PORT", "off", "PORT",
+        "TCP port where only TLS is spoken, whatever client_tls says; 0 takes a free one"),
+    option(Tls, "tls_client_ca", "PGVPD_TLS_CLIENT_CA", "none", "FILE",
+        "The authorities whose certificates clients may show, in PEM"),
+    option(Tls, "client_cert", "PGVPD_CLIENT_CERT", "none", "MODE",
+        "none; verify: clients must show a certificate; tenant: it also decides which tenants they may claim, by cert_map"),
+    option(Tls, "cert_map", "PGVPD_CERT_MAP", "none", "FILE",
+        "TOML file: which role and tenant a certificate may claim, by common name, DNS name or URI"),
+    switch(option(Tls, "upstream_tls", "PGVPD_UPSTREAM_TLS", "false", "BOOL",
+        "Speak TLS with PostgreSQL; a server that does not is an error")),
+    switch(option(Tls, "upstream_tls_verify", "PGVPD_UPSTREAM_TLS_VERIFY", "true", "BOOL",
+        "Verify its certificate and that upstream_host is among the names in it")),
+    option(Tls, "upstream_tls_ca", "PGVPD_UPSTREAM_TLS_CA", "none", "FILE",
+        "The authorities that its certificate may be by, or the certificate itself, in PEM; without it the system's count"),
+    option(Tls, "upstream_tls_cert", "PGVPD_UPSTREAM_TLS_CERT", "none", "FILE",
+        "The certificate that the proxy shows a server that asks for one, in PEM"),
+    option(Tls, "upstream_tls_key", "PGVPD_UPSTREAM_TLS_KEY", "none", "FILE",
+        "Its private key, in PEM, not encrypted"),
 
     option(Identity, "tenant_separator", "PGVPD_TENANT_SEPARATOR", ".", "TEXT",
         "Stands between role and tenant in the user name; the first one counts"),
@@ -250,14 +278,4 @@ pub const OPTIONS: &[OptionSpec] = &[
 
 /// Options of the contract that this release does not have. They are refused by name: to ignore one, such as a limit,
 /// would fail open.
-pub(super) const NOT_YET: &[&str] = &[
-    "tls_port",
-    "tls_cert",
-    "tls_key",
-    "upstream_tls",
-    "upstream_tls_verify",
-    "upstream_tls_ca",
-    "admin_port",
-    "admin_host",
-    "admin_token",
-];
+pub(super) const NOT_YET: &[&str] = &["admin_port", "admin_host", "admin_token"];

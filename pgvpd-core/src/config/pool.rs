@@ -82,8 +82,9 @@ pub(super) struct Pooling {
     pub(super) notices: Vec<String>,
 }
 
-/// Reads the options. `identity` gets the contract's default for `login_roles`.
-pub(super) fn pooling(reader: &Reader<'_>, identity: &mut IdentityRules) -> Pooling {
+/// Reads the options. `identity` gets the contract's default for `login_roles`. `has_tls`: clients may come over TLS, and are
+/// then authenticated by the proxy where it can, without a pool too.
+pub(super) fn pooling(reader: &Reader<'_>, identity: &mut IdentityRules, has_tls: bool) -> Pooling {
     let mode = reader.read("pool_mode", values::pool_mode);
     let limits = limits(reader);
     let client_auth = reader.read("client_auth", values::client_auth).unwrap_or(ClientAuth::ScramSha256);
@@ -99,7 +100,12 @@ pub(super) fn pooling(reader: &Reader<'_>, identity: &mut IdentityRules) -> Pool
         None | Some(PoolMode::None) => {
             // A bad value has been said already.
             for option in FOR_POOLS.iter().filter(is_set).filter(|option| !reader.is_problem(option)) {
-                reader.problem(option, "has no effect without pool_mode = session; set it, or remove this".into());
+                let message = match FOR_TLS.contains(option) {
+                    true if has_tls => continue,
+                    true => "has no effect without pool_mode = session, or tls_cert; set one, or remove this",
+                    false => "has no effect without pool_mode = session; set it, or remove this",
+                };
+                reader.problem(option, message.into());
             }
             PoolMode::None
         }
@@ -124,6 +130,9 @@ pub(super) fn pooling(reader: &Reader<'_>, identity: &mut IdentityRules) -> Pool
 /// Options that would promise something without a pool.
 const FOR_POOLS: &[&str] =
     &["auth_file", "auth_user", "pool_password", "pool_password_file", "upstream_password", "upstream_password_file"];
+
+/// Those of them that have a use without one where clients speak TLS.
+const FOR_TLS: &[&str] = &["auth_file", "auth_user"];
 
 /// Options that say what a client has to prove.
 const CLIENT_SECRETS: &[&str] = &["auth_file", "auth_user", "pool_password", "pool_password_file"];

@@ -5,7 +5,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ClientAuth, LogFormat, PoolMode, Relay};
+use super::tls::WantedCert;
+use super::{ClientAuth, ClientTlsMode, LogFormat, PoolMode, Relay};
 use crate::tenant::{Network, TenantFormat, VariableName};
 
 pub(super) type Checked<T> = Result<T, String>;
@@ -18,6 +19,29 @@ pub(super) fn upstream_port(text: &str) -> Checked<u16> {
     match text.parse() {
         Ok(port) if port > 0 => Ok(port),
         _ => Err(format!("{text:?} is not a port; give a number from 1 to 65535")),
+    }
+}
+
+/// `off`, or a port.
+pub(super) fn tls_port(text: &str) -> Checked<Option<u16>> {
+    if text == "off" { Ok(None) } else { port(text).map(Some).map_err(|error| format!("{error}, or off")) }
+}
+
+pub(super) fn client_tls(text: &str) -> Checked<ClientTlsMode> {
+    match text {
+        "disable" => Ok(ClientTlsMode::Disable),
+        "allow" => Ok(ClientTlsMode::Allow),
+        "require" => Ok(ClientTlsMode::Require),
+        _ => Err(format!("{text:?} is not one of disable, allow, require")),
+    }
+}
+
+pub(super) fn client_cert(text: &str) -> Checked<WantedCert> {
+    match text {
+        "none" => Ok(WantedCert::None),
+        "verify" => Ok(WantedCert::Verify),
+        "tenant" => Ok(WantedCert::Tenant),
+        _ => Err(format!("{text:?} is not one of none, verify, tenant")),
     }
 }
 

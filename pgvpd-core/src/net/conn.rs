@@ -7,7 +7,9 @@ use bytes::BufMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
 
+use super::Socket;
 use super::buffer::Buffer;
+use crate::tls::{ClientTls, HandshakeError};
 use crate::wire::{Frame, Parsed, WireError, frame};
 
 /// Bytes asked of the stream at once.
@@ -94,7 +96,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
                 n => self.outbox.take(n),
             }
         }
-        Ok(())
+        // TLS takes bytes before it has sent them; for other streams this is nothing.
+        self.stream.flush().await
     }
 
     /// Sends what is queued, ends the stream, and reads on for a moment so that the peer can read it.
@@ -119,6 +122,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
     pub(crate) fn into_parts(self) -> (S, Vec<u8>, Vec<u8>) {
         let (received, queued) = (self.inbox.bytes().to_vec(), self.outbox.bytes().to_vec());
         (self.stream, received, queued)
+    }
+}
+
+impl Conn<Socket> {
+    /// Shakes hands with a client. What was received and not used is the beginning of its ClientHello. Where that fails, the
+    /// connection is gone.
+    pub(crate) async fn accept_tls(&mut self, tls: &ClientTls) -> Result<(), HandshakeError> {
+        let received = self.inbox.bytes().to_vec();
+        self.inbox.take(usize::MAX);
+        let Socket::Tcp(stream) = std::mem::replace(&mut self.stream, Socket::Gone) else {
+            return Err(io::Error::from(io::ErrorKind::NotConnected).into());
+        };
+        self.stream = Socket::Tls(tls.accept(stream, received).await?);
+        Ok(())
     }
 }
 

@@ -29,7 +29,7 @@ pub enum BindError {
         cause: io::Error,
     },
     /// The address is taken or not ours.
-    #[error("cannot listen on {address}: {cause}; change port or listen_host, or stop what uses it")]
+    #[error("cannot listen on {address}: {cause}; change port, tls_port or listen_host, or stop what uses it")]
     Tcp {
         /// The address.
         address: SocketAddr,
@@ -58,24 +58,53 @@ pub(crate) enum Listener {
 pub(crate) struct Accepted {
     pub(crate) socket: Socket,
     pub(crate) address: ClientAddress,
+    pub(crate) door: Door,
 }
 
-/// Opens a listener for each address of the host, then the Unix socket. The TCP address comes first, with the port
-/// that was chosen where 0 was asked for.
-pub(crate) async fn bind(listen: &Listen) -> Result<(SocketAddr, Vec<Listener>), BindError> {
-    let resolve = |cause| BindError::Resolve { host: listen.host.clone(), cause };
-    let mut addresses: Vec<SocketAddr> =
-        lookup_host((listen.host.as_str(), listen.port)).await.map_err(resolve)?.collect();
+/// Where a client came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// `port`, or the Unix socket.
+    Main,
+    /// `tls_port`.
+    Tls,
+}
+
+/// Everything that is listened on.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    /// The first address of `listen_host`, with the port that was chosen where 0 was asked for.
+    pub(crate) address: SocketAddr,
+    /// The same of `tls_port`.
+    pub(crate) tls_address: Option<SocketAddr>,
+    pub(crate) listeners: Vec<(Listener, Door)>,
+}
+
+/// Opens a listener for each address of the host, then the Unix socket, then those of `tls_port`.
+pub(crate) async fn bind(listen: &Listen) -> Result<Bound, BindError> {
+    let main = |listener| (listener, Door::Main);
+    let (address, found) = bind_port(&listen.host, listen.port).await?;
+    let mut listeners: Vec<_> = found.into_iter().map(main).collect();
+    if let Some(directory) = &listen.unix_dir {
+        let path = directory.join(format!(".s.PGSQL.{}", address.port()));
+        let (listener, file) = bind_unix(&path).map_err(|cause| BindError::Unix { path, cause })?;
+        listeners.push(main(Listener::Unix { listener, _file: file }));
+    }
+    let mut tls_address = None;
+    if let Some(port) = listen.tls_port {
+        let (address, found) = bind_port(&listen.host, port).await?;
+        tls_address = Some(address);
+        listeners.extend(found.into_iter().map(|listener| (listener, Door::Tls)));
+    }
+    Ok(Bound { address, tls_address, listeners })
+}
+
+async fn bind_port(host: &str, port: u16) -> Result<(SocketAddr, Vec<Listener>), BindError> {
+    let resolve = |cause| BindError::Resolve { host: host.into(), cause };
+    let mut addresses: Vec<SocketAddr> = lookup_host((host, port)).await.map_err(resolve)?.collect();
     addresses.sort_by_key(|address| address.is_ipv6());
     addresses.dedup();
-
-    let (first, mut listeners) = bind_addresses(addresses, || resolve(io::ErrorKind::NotFound.into()))?;
-    if let Some(directory) = &listen.unix_dir {
-        let path = directory.join(format!(".s.PGSQL.{}", first.port()));
-        let (listener, file) = bind_unix(&path).map_err(|cause| BindError::Unix { path, cause })?;
-        listeners.push(Listener::Unix { listener, _file: file });
-    }
-    Ok((first, listeners))
+    bind_addresses(addresses, || resolve(io::ErrorKind::NotFound.into()))
 }
 
 /// Binds them all to one port. An address that this machine does not have is passed over as long as there is another:
@@ -160,16 +189,16 @@ impl Drop for SocketFile {
 }
 
 impl Listener {
-    /// The next client. Safe to cancel.
-    pub(crate) async fn accept(&self) -> io::Result<Accepted> {
+    /// The next client, which comes in by this door. Safe to cancel.
+    pub(crate) async fn accept(&self, door: Door) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                Ok(Accepted { socket: Socket::accepted(stream)?, address: ClientAddress::Ip(peer.ip()) })
+                Ok(Accepted { socket: Socket::accepted(stream)?, address: ClientAddress::Ip(peer.ip()), door })
             }
             Self::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
-                Ok(Accepted { socket: Socket::Unix(stream), address: ClientAddress::Unix })
+                Ok(Accepted { socket: Socket::Unix(stream), address: ClientAddress::Unix, door })
             }
         }
     }

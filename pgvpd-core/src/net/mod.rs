@@ -1,4 +1,4 @@
-//! Sockets: listening, dialling, options, one type for TCP and Unix streams, and what is buffered on either side of one.
+//! Sockets: listening, dialling, options, one type for TCP, TLS and Unix streams, and what is buffered on either side of one.
 
 mod buffer;
 mod conn;
@@ -9,5 +9,5 @@ mod socket;
 pub(crate) use conn::Conn;
 pub use file_limit::{FileLimit, raise_file_limit};
 pub use listen::BindError;
-pub(crate) use listen::{Accepted, Listener, bind};
+pub(crate) use listen::{Accepted, Bound, Door, Listener, bind};
 pub(crate) use socket::{ConnectError, Socket, connect};

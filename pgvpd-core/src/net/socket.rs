@@ -1,6 +1,7 @@
-//! A connected stream, TCP or Unix, and dialling one.
+//! A connected stream, TCP, TLS or Unix, and dialling one.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::UpstreamAddress;
+use crate::tls::{HandshakeError, TlsSocket};
 
 /// A dead peer is noticed within about two minutes, which also keeps NAT and firewall state alive.
 const KEEPALIVE: TcpKeepalive =
@@ -27,6 +29,9 @@ pub(super) fn set_options(socket: SockRef<'_>) -> io::Result<()> {
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(TlsSocket),
+    /// A TLS handshake has failed, or is under way.
+    Gone,
 }
 
 impl Socket {
@@ -44,71 +49,140 @@ impl Socket {
     /// True while the peer has neither sent anything that was not read nor closed its side. Asks the kernel, since what the
     /// runtime knows may be older.
     pub(crate) fn is_quiet(&self) -> bool {
-        use rustix::io::Errno;
-        use rustix::net::{RecvFlags, recv};
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        let peeked = match self {
-            Self::Tcp(stream) => recv(stream, &mut [0; 1], flags),
-            Self::Unix(stream) => recv(stream, &mut [0; 1], flags),
-        };
-        matches!(peeked, Err(Errno::AGAIN | Errno::INTR))
-    }
-
-    /// True if nothing between the two ends can listen in: a Unix socket, or a loopback peer.
-    pub(crate) fn is_local(&self) -> bool {
         match self {
-            Self::Unix(_) => true,
-            Self::Tcp(stream) => stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback()),
+            Self::Tcp(stream) => has_nothing_to_read(stream),
+            Self::Unix(stream) => has_nothing_to_read(stream),
+            Self::Tls(stream) => stream.has_no_plaintext() && has_nothing_to_read(stream.tcp()),
+            Self::Gone => false,
         }
     }
+
+    /// True if nothing between the two ends can listen in because there is nothing in between: a Unix socket, or a loopback
+    /// peer.
+    pub(crate) fn is_local(&self) -> bool {
+        let is_loopback =
+            |stream: &TcpStream| stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback());
+        match self {
+            Self::Unix(_) => true,
+            Self::Tcp(stream) => is_loopback(stream),
+            Self::Tls(stream) => is_loopback(stream.tcp()),
+            Self::Gone => false,
+        }
+    }
+
+    /// True if a secret may cross it as it is.
+    pub(crate) fn is_private(&self) -> bool {
+        matches!(self, Self::Tls(_)) || self.is_local()
+    }
+
+    /// The TLS stream, if it is one.
+    pub(crate) fn tls(&self) -> Option<&TlsSocket> {
+        match self {
+            Self::Tls(stream) => Some(stream),
+            _ => None,
+        }
+    }
+}
+
+fn has_nothing_to_read(socket: impl AsFd) -> bool {
+    use rustix::io::Errno;
+    use rustix::net::{RecvFlags, recv};
+    let peeked = recv(socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    matches!(peeked, Err(Errno::AGAIN | Errno::INTR))
 }
 
 /// Why the upstream could not be reached. The address is for the log; a client reads only the cause.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", cause.kind())]
+#[error("{}", cause.for_clients())]
 pub(crate) struct ConnectError {
     pub(crate) target: String,
-    pub(crate) cause: io::Error,
+    pub(crate) cause: ConnectCause,
+}
+
+impl ConnectError {
+    /// What to change.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match &self.cause {
+            ConnectCause::Io(_) => None,
+            ConnectCause::Tls(error) => error.hint(),
+        }
+    }
+}
+
+/// What went wrong on the way.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectCause {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Tls(#[from] HandshakeError),
+}
+
+impl ConnectCause {
+    /// Without the server's address, which a certificate's names give away too.
+    fn for_clients(&self) -> String {
+        match self {
+            Self::Io(error) => error.kind().to_string(),
+            Self::Tls(error) => error.for_clients().into(),
+        }
+    }
 }
 
 /// Connects to the upstream; of several addresses of a name, the first that answers. The caller sets the deadline.
 pub(crate) async fn connect(upstream: &UpstreamAddress) -> Result<Socket, ConnectError> {
-    let UpstreamAddress { host, port } = upstream;
+    let UpstreamAddress { host, port, tls } = upstream;
     if host.starts_with('/') {
         let path = Path::new(host).join(format!(".s.PGSQL.{port}"));
         let connected = UnixStream::connect(&path).await;
-        return connected.map(Socket::Unix).map_err(|cause| ConnectError { target: path.display().to_string(), cause });
+        let failed = |cause: io::Error| ConnectError { target: path.display().to_string(), cause: cause.into() };
+        return connected.map(Socket::Unix).map_err(failed);
     }
-    let connected = TcpStream::connect((host.as_str(), *port)).await.and_then(Socket::tcp);
-    connected.map_err(|cause| ConnectError { target: format!("{host}:{port}"), cause })
+    let failed = |cause| ConnectError { target: format!("{host}:{port}"), cause };
+    let connected = TcpStream::connect((host.as_str(), *port)).await;
+    let stream = connected.and_then(|stream| set_options(SockRef::from(&stream)).map(|()| stream));
+    let stream = stream.map_err(|error| failed(error.into()))?;
+    match tls {
+        None => Ok(Socket::Tcp(stream)),
+        // Boxed: most connections have none, and would carry its size.
+        Some(tls) => {
+            let secured = Box::pin(tls.connect(stream, host)).await;
+            secured.map(Socket::Tls).map_err(|error| failed(error.into()))
+        }
+    }
 }
 
 macro_rules! either {
-    ($self:expr, $stream:ident => $call:expr) => {
+    ($self:expr, $stream:ident => $call:expr, $gone:expr) => {
         match $self.get_mut() {
             Socket::Tcp($stream) => $call,
             Socket::Unix($stream) => $call,
+            Socket::Tls($stream) => $call,
+            Socket::Gone => Poll::Ready($gone),
         }
     };
 }
 
+fn gone() -> io::Error {
+    io::ErrorKind::BrokenPipe.into()
+}
+
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => Pin::new(stream).poll_read(cx, buf))
+        either!(self, stream => Pin::new(stream).poll_read(cx, buf), Ok(()))
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        either!(self, stream => Pin::new(stream).poll_write(cx, buf))
+        either!(self, stream => Pin::new(stream).poll_write(cx, buf), Err(gone()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => Pin::new(stream).poll_flush(cx))
+        either!(self, stream => Pin::new(stream).poll_flush(cx), Err(gone()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => Pin::new(stream).poll_shutdown(cx))
+        either!(self, stream => Pin::new(stream).poll_shutdown(cx), Ok(()))
     }
 }
 
@@ -121,7 +195,8 @@ mod tests {
     async fn both_sides_have_no_delay_and_keepalive() {
         let listener = bind_tcp("127.0.0.1:0".parse().expect("loopback")).expect("bound");
         let port = listener.local_addr().expect("bound").port();
-        let upstream = connect(&UpstreamAddress { host: "localhost".into(), port }).await.expect("connected");
+        let upstream =
+            connect(&UpstreamAddress { host: "localhost".into(), port, tls: None }).await.expect("connected");
         let (accepted, _) = listener.accept().await.expect("accepted");
         for socket in [upstream, Socket::accepted(accepted).expect("options")] {
             let Socket::Tcp(stream) = &socket else { panic!("not TCP") };

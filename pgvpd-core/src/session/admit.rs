@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tracing::{debug, info, warn};
 
+use super::leg::Leg;
 use super::login::{Negotiation, Who};
 use super::relay::RelayEnd;
 use super::{Ended, LoginError};
@@ -22,6 +23,7 @@ use crate::wire::{ProtocolVersion, StartupMessage};
 #[derive(Debug)]
 pub(super) struct Admission {
     pub(super) address: ClientAddress,
+    pub(super) leg: Leg,
     client: StartupMessage,
     /// `None` for a bypass user.
     identity: Option<(Identity, Injection)>,
@@ -54,15 +56,17 @@ pub(super) struct Seat {
 pub(super) fn admit(
     client: StartupMessage,
     address: ClientAddress,
+    leg: Leg,
     shared: &Arc<Shared>,
     config: &Config,
 ) -> Result<Admission, Ended> {
     let user = client.parameter("user").unwrap_or_default();
     let (identity, route, tenant) = if config.bypass.applies(user, address).map_err(Refusal::from)? {
+        leg.admit_bypass(address, config)?;
         let packet = bypass_startup(&client).encode().ok_or(LoginError::StartupTooLong)?;
         (None, Route::Passthrough { packet, database: Box::default() }, None)
     } else {
-        let identity = config.identity.identify(user).map_err(Refusal::from)?;
+        let identity = leg.identify(user, config)?;
         config.policy.admit(identity.tenant()).map_err(Refusal::from)?;
         let (injection, route) = route(&client, &identity, config)?;
         let tenant = shared.tenants.enter(identity.tenant(), limits(config)).map_err(Refusal::from)?;
@@ -71,7 +75,7 @@ pub(super) fn admit(
     let Some(slot) = shared.sessions.enter(config.max_client_connections) else {
         return Err(Refusal::too_many_clients(config.max_client_connections).into());
     };
-    Ok(Admission { address, client, identity, route: Some(route), tenant, _slot: slot })
+    Ok(Admission { address, leg, client, identity, route: Some(route), tenant, _slot: slot })
 }
 
 /// What is to be in force for a tenant's session, and how it gets its connection.

@@ -1,16 +1,19 @@
 //! The client proves to the proxy who it is. What is asked for is `auth::Method`'s to decide; here the messages go to and fro.
 
+use std::sync::Arc;
+
 use subtle::ConstantTimeEq;
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
 use super::Ended;
 use super::admit::Admission;
+use super::leg::Leg;
 use super::login::Negotiation;
 use super::login_error::{LoginError, MAX_HELD_BACK};
 use crate::auth::{
-    Against, Attempt, Challenge, ITERATIONS, Method, Nonce, Proved, SCRAM_SHA_256, ScramError, Secret, Verifier,
-    md5_fits, password_fits,
+    Against, Attempt, Challenge, ITERATIONS, Method, Nonce, Offer, Proved, SCRAM_SHA_256, SCRAM_SHA_256_PLUS,
+    ScramError, Secret, Verifier, md5_fits, password_fits,
 };
 use crate::config::Config;
 use crate::error::Refusal;
@@ -19,7 +22,7 @@ use crate::random::random_bytes;
 use crate::shared::Shared;
 use crate::wire::{
     Reader, SqlState, WireError, authentication_cleartext_password, authentication_md5_password, authentication_ok,
-    authentication_sasl, authentication_sasl_continue, authentication_sasl_final, tag,
+    authentication_sasl, authentication_sasl_continue, authentication_sasl_final, sasl_initial, tag,
 };
 
 /// Who a client says it is.
@@ -28,6 +31,7 @@ pub(super) struct Claim {
     /// The user name as it was typed: MD5 hashes it, and errors name it.
     pub(super) typed_user: Box<str>,
     pub(super) negotiation: Negotiation,
+    pub(super) leg: Leg,
 }
 
 /// What becomes of a claim.
@@ -47,7 +51,7 @@ pub(super) async fn authenticate<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Claim { attempt, typed_user, negotiation } = claim;
+    let Claim { attempt, typed_user, negotiation, leg } = claim;
     let mut out = Zeroizing::new(Vec::new());
     negotiation.answer(&mut out);
     client.queue(&out);
@@ -59,11 +63,13 @@ where
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
-    let mut exchange = Exchange { client, role: &attempt.role, typed_user: &typed_user, shared };
+    let is_private = leg.is_tls || attempt.address.is_local();
+    let end_point = leg.end_point.as_ref();
+    let mut exchange = Exchange { client, role: &attempt.role, typed_user: &typed_user, end_point, shared };
     let verdict = match Method::of(config.client_auth, secret) {
         Method::Scram(against) => exchange.scram(against).await?,
         Method::Md5(password) => exchange.md5(password).await?,
-        Method::Cleartext(_) if !attempt.address.is_local() && !config.allow_cleartext => {
+        Method::Cleartext(_) if !is_private && !config.allow_cleartext => {
             return Err(Refusal::cleartext_client().into());
         }
         Method::Cleartext(secret) => exchange.cleartext(secret).await?,
@@ -91,7 +97,8 @@ impl Claim {
         let (identity, _) = admission.tenant()?;
         let attempt =
             Attempt { address: admission.address, role: identity.role().into(), tenant: identity.tenant().into() };
-        Some(Self { attempt, typed_user: admission.typed_user().into(), negotiation: admission.negotiation() })
+        let (negotiation, leg) = (admission.negotiation(), admission.leg.clone());
+        Some(Self { attempt, typed_user: admission.typed_user().into(), negotiation, leg })
     }
 }
 
@@ -100,6 +107,8 @@ struct Exchange<'a, S> {
     client: &'a mut Conn<S>,
     role: &'a str,
     typed_user: &'a str,
+    /// What the client can bind a proof to.
+    end_point: Option<&'a Arc<[u8]>>,
     shared: &'a Shared,
 }
 
@@ -116,10 +125,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<'_, S> {
             }
             Against::Nobody => (decoy.verifier(self.role), false),
         };
-        self.ask(|out| authentication_sasl(out, &[SCRAM_SHA_256])).await?;
+        let offered: &[&str] = match self.end_point {
+            // The better one first (manual, "SASL Authentication").
+            Some(_) => &[SCRAM_SHA_256_PLUS, SCRAM_SHA_256],
+            None => &[SCRAM_SHA_256],
+        };
+        self.ask(|out| authentication_sasl(out, offered)).await?;
         let reply = self.reply().await?;
-        let challenge =
-            Challenge::new(initial_response(&reply)?, verifier.clone(), &Nonce::random()).map_err(malformed)?;
+        let (offer, data) = chosen(&reply, self.end_point)?;
+        let challenge = Challenge::new(data, verifier.clone(), &Nonce::random(), &offer).map_err(malformed)?;
         self.ask(|out| authentication_sasl_continue(out, challenge.message().as_bytes())).await?;
         let reply = self.reply().await?;
         match challenge.judge(&reply) {
@@ -133,6 +147,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<'_, S> {
                 Ok(Verdict::Right)
             }
             Err(ScramError::Proof) => Ok(Verdict::Wrong),
+            Err(error @ ScramError::OtherChannel) => Err(Refusal::not_this_channel(error).into()),
             Err(error) => Err(malformed(error)),
         }
     }
@@ -192,19 +207,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<'_, S> {
     }
 }
 
-/// What a SASLInitialResponse carries, if it chose the mechanism that was offered.
-fn initial_response(body: &[u8]) -> Result<&[u8], Ended> {
-    let mut reader = Reader::new(body);
-    let mechanism = reader.string();
-    let length = reader.i32().and_then(|length| usize::try_from(length).ok());
-    match (mechanism, length) {
-        (Some(mechanism), Some(length)) if bool::from(mechanism.ct_eq(SCRAM_SHA_256.as_bytes())) => {
-            let data = reader.bytes(length).filter(|_| reader.is_empty());
-            data.ok_or_else(|| malformed(ScramError::Malformed("its length is not that of the data")))
-        }
-        (Some(_), Some(_)) => Err(Refusal::wrong_mechanism().into()),
-        _ => Err(malformed(ScramError::Malformed("no mechanism, or no initial response"))),
-    }
+/// What a SASLInitialResponse has chosen of what was offered, and carries.
+fn chosen<'r>(body: &'r [u8], end_point: Option<&Arc<[u8]>>) -> Result<(Offer, &'r [u8]), Ended> {
+    let malformed = || malformed(ScramError::Malformed("no mechanism, or no initial response of the length it says"));
+    let (mechanism, data) = sasl_initial(body).ok_or_else(malformed)?;
+    let is = |name: &str| bool::from(mechanism.ct_eq(name.as_bytes()));
+    let offer = match end_point {
+        Some(hash) if is(SCRAM_SHA_256_PLUS) => Offer::Bound(Arc::clone(hash)),
+        Some(_) if is(SCRAM_SHA_256) => Offer::PlainOfBoth,
+        None if is(SCRAM_SHA_256) => Offer::Plain,
+        _ => return Err(Refusal::wrong_mechanism().into()),
+    };
+    Ok((offer, data))
 }
 
 /// The text of a PasswordMessage.
@@ -216,6 +230,9 @@ fn text(body: &[u8]) -> Result<&[u8], Ended> {
 }
 
 fn malformed(error: ScramError) -> Ended {
+    if error == ScramError::Downgraded {
+        return Refusal::not_this_channel(error).into();
+    }
     Refusal::new(SqlState::PROTOCOL_VIOLATION, error).into()
 }
 
@@ -229,9 +246,16 @@ impl Refusal {
         Self::new(SqlState::PROTOCOL_VIOLATION, "client selected an invalid SASL authentication mechanism")
     }
 
+    /// Somebody may be between client and proxy, or takes TLS off before it.
+    fn not_this_channel(error: ScramError) -> Self {
+        Self::new(SqlState::INVALID_AUTHORIZATION, error).hint(
+            "Something between client and proxy ends TLS: connect directly, or with channel_binding=disable if it is yours.",
+        )
+    }
+
     fn cleartext_client() -> Self {
         Self::new(SqlState::INVALID_AUTHORIZATION, "the password would cross the network in the clear").hint(
-            "Use a SCRAM-SHA-256 verifier for the role, or a Unix socket; allow_cleartext = true permits it anyway.",
+            "Use TLS, a SCRAM-SHA-256 verifier for the role, or a Unix socket; allow_cleartext = true permits it anyway.",
         )
     }
 }

@@ -25,7 +25,7 @@ fn shared(client_auth: &str, secret: &str) -> Shared {
 fn claim(address: ClientAddress) -> Claim {
     let attempt = Attempt { address, role: "app_user".into(), tenant: "acme".into() };
     let negotiation = Negotiation { version: ProtocolVersion::V3_0, unknown_options: vec![] };
-    Claim { attempt, typed_user: USER.into(), negotiation }
+    Claim { attempt, typed_user: USER.into(), negotiation, leg: Leg::default() }
 }
 
 async fn judged(shared: &Shared, stream: DuplexStream) -> Result<(), Ended> {
@@ -132,7 +132,7 @@ async fn a_role_that_nobody_knows_is_asked_the_same_and_fails_in_the_same_place(
         let nobody = shared(method, "secret");
         let mut config = Config::clone(&nobody.config.load());
         config.secrets.pool_password = None;
-        nobody.config.store(std::sync::Arc::new(config));
+        nobody.config.store(Arc::new(config));
         for password in [&b"wrong"[..], b"secret", b""] {
             let (refused, found) = log_in(&nobody, password).await;
             assert_eq!((code(&refused), &found), (code(&outcome), &asked), "{method} {password:?}");

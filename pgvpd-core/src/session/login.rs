@@ -31,7 +31,7 @@ use crate::tenant::VariableName;
 use crate::wire::{
     Authentication, BackendKeyData, CancelKey, DataRow, ErrorFields, Frame, ParameterStatus, ProtocolVersion,
     TransactionStatus, authentication_cleartext_password, authentication_sasl, negotiate_protocol_version,
-    password_message, tag,
+    password_message, sasl_initial, tag,
 };
 
 /// Server encodings under which the bytes of a startup parameter are the characters that the proxy means.
@@ -45,6 +45,8 @@ const MAX_SHOWN: usize = 64;
 enum Reply {
     /// Passed on as it is.
     Relay,
+    /// The first message of SCRAM, passed on as it is if that can work.
+    RelayFirst,
     /// A password, hashed here for an MD5 request with this salt.
     HashMd5 { salt: [u8; 4] },
 }
@@ -124,6 +126,11 @@ impl Login {
         Self { resolves, ..self }
     }
 
+    /// Has it begin behind AuthenticationOk: the client has proved itself to the proxy, and the proxy to the server.
+    pub(super) fn authenticated(self) -> Self {
+        Self { negotiation: None, proof_given: true, state: State::Starting, ..self }
+    }
+
     /// True while it waits for that. Nothing is outstanding on the server's connection, which may be used for it.
     pub(super) fn awaits_context(&self) -> bool {
         matches!(self.state, State::Resolving)
@@ -149,6 +156,10 @@ impl Login {
             return Err(LoginError::UnexpectedReply(char::from(message.tag)));
         };
         match (reply, &self.who) {
+            // The server, which has offered channel binding, would take its absence from the offer for an attack.
+            (Reply::RelayFirst, _) if self.legs.upstream_is_tls && says_not_offered(message.body) => {
+                return Err(LoginError::ChannelBinding);
+            }
             (Reply::HashMd5 { salt }, Who::Tenant { identity, .. }) => {
                 let password = message.body.split(|&byte| byte == 0).next().unwrap_or_default();
                 let hashed = md5_password(identity.role(), password, salt);
@@ -241,15 +252,17 @@ impl Login {
             Authentication::SaslFinal(_) => append(&mut self.to_client, message),
             Authentication::SaslContinue(_) => self.relay_request(message),
             Authentication::CleartextPassword => {
-                self.permit_cleartext(self.legs.upstream_is_local)?;
+                self.permit_cleartext(self.legs.upstream_is_local || self.legs.upstream_is_tls)?;
                 self.relay_request(message);
             }
             Authentication::Sasl { mechanisms } => {
                 if !mechanisms.contains(&SCRAM_SHA_256) {
                     return Err(LoginError::Method(mechanisms.join(", ")).into());
                 }
+                // Never with channel binding: libpq refuses that on a plain connection, and on TLS it would be to the proxy's
+                // certificate, which is not the server's.
                 authentication_sasl(&mut self.to_client, &[SCRAM_SHA_256]);
-                self.expected = Some(Reply::Relay);
+                self.expected = Some(Reply::RelayFirst);
             }
             Authentication::Md5Password { salt } => match self.who {
                 Who::Bypass => self.relay_request(message),
@@ -272,7 +285,7 @@ impl Login {
 
     /// A password may cross the client's leg, and the server's where it does, only unseen.
     fn permit_cleartext(&self, upstream_leg_is_safe: bool) -> Result<(), LoginError> {
-        let safe = self.legs.client_is_local && upstream_leg_is_safe;
+        let safe = (self.legs.client_is_local || self.legs.client_is_tls) && upstream_leg_is_safe;
         if safe || self.legs.allow_cleartext { Ok(()) } else { Err(LoginError::Cleartext) }
     }
 
@@ -474,6 +487,11 @@ impl Login {
             },
         }
     }
+}
+
+/// True if a client's first message of SCRAM says that it could bind to the channel, and believes that the server could not.
+fn says_not_offered(body: &[u8]) -> bool {
+    sasl_initial(body).is_some_and(|(_, data)| data.first() == Some(&b'y'))
 }
 
 /// Appends a message as it came.

@@ -32,6 +32,8 @@ pub(crate) enum LoginError {
     Role(RoleFault),
     #[error("the upstream server asks for a password that would cross the network in the clear")]
     Cleartext,
+    #[error("the client's SCRAM proof would be for the proxy's TLS certificate, and the upstream server has another")]
+    ChannelBinding,
     #[error("the upstream server asks for an authentication method that cannot be relayed: {0}")]
     Method(String),
     #[error("the upstream server refuses the startup parameter {0:?}")]

@@ -33,6 +33,10 @@ pub(super) struct Legs {
     pub(super) client_is_local: bool,
     /// So is the server.
     pub(super) upstream_is_local: bool,
+    /// The client has come over TLS.
+    pub(super) client_is_tls: bool,
+    /// The server is reached over TLS.
+    pub(super) upstream_is_tls: bool,
     pub(super) allow_trust: bool,
     pub(super) allow_cleartext: bool,
 }

@@ -5,7 +5,14 @@ use crate::context::Injection;
 use crate::tenant::IdentityRules;
 use crate::wire::{TaggedFrames, WireError};
 
-const LOCAL: Legs = Legs { client_is_local: true, upstream_is_local: true, allow_trust: false, allow_cleartext: false };
+const LOCAL: Legs = Legs {
+    client_is_local: true,
+    upstream_is_local: true,
+    client_is_tls: false,
+    upstream_is_tls: false,
+    allow_trust: false,
+    allow_cleartext: false,
+};
 const REMOTE: Legs = Legs { client_is_local: false, ..LOCAL };
 
 /// A tenant whose context is set by a statement.

@@ -10,6 +10,7 @@ mod admit;
 mod authenticate;
 mod hearing;
 mod keeper;
+mod leg;
 mod login;
 mod login_error;
 mod login_statement;
@@ -17,6 +18,7 @@ mod login_terms;
 mod negotiate;
 mod passthrough;
 mod pooled;
+mod proved;
 mod proxied;
 mod relay;
 mod time_limit;
@@ -39,9 +41,10 @@ use self::watch::SessionWatch;
 use crate::cancel::CancelEntry;
 use crate::config::ClientAddress;
 use crate::error::Refusal;
-use crate::net::{Accepted, Conn, Socket};
+use crate::net::{Accepted, Conn, Door, Socket};
 use crate::resolve::{Membership, ResolveError};
 use crate::shared::Shared;
+use crate::tls::HandshakeError;
 use crate::wire::SqlState;
 
 /// Why a connection ends without having been relayed.
@@ -51,6 +54,8 @@ enum Ended {
     Refused { refusal: Refusal, detail: Option<String> },
     /// The server's own error is queued for the client. For the log: what it said.
     PassedOn(String),
+    /// The client is gone with its TLS handshake, which has told it.
+    Handshake(HandshakeError),
     /// Nobody is left to tell.
     ClientGone,
     /// A cancel request was served.
@@ -88,10 +93,10 @@ enum Session {
 
 /// Serves one client until it leaves, the server does, or the proxy stops.
 pub(crate) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
-    let mut address = accepted.address;
-    let mut client = Conn::new(accepted.socket);
+    let Accepted { socket, mut address, door } = accepted;
+    let mut client = Conn::new(socket);
     // The login's state is large and short-lived: boxed, it does not weigh on the sessions that are relayed.
-    match Box::pin(handshake(&mut client, &mut address, &shared)).await {
+    match Box::pin(handshake(&mut client, &mut address, door, &shared)).await {
         Ok(Session::Passthrough(established)) => run(client, *established, &shared).await,
         // Nor does that of pooled sessions weigh on those of passthrough.
         Ok(Session::Pooled(session)) => Box::pin(pooled::run(client, *session, &shared)).await,
@@ -104,6 +109,7 @@ pub(crate) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
 async fn handshake(
     client: &mut Conn<Socket>,
     address: &mut ClientAddress,
+    door: Door,
     shared: &Arc<Shared>,
 ) -> Result<Session, Ended> {
     let config = shared.config.load_full();
@@ -116,17 +122,17 @@ async fn handshake(
             Err(ended) => {
                 // A client shows its user no error that answers an SSLRequest (CVE-2024-10977): it is let say first
                 // whom it wants to be.
-                let _ = negotiate::negotiate(client).await;
+                let _ = negotiate::negotiate(client, door, &config).await;
                 return Err(ended);
             }
         }
-        match negotiate::negotiate(client).await? {
+        match negotiate::negotiate(client, door, &config).await? {
             Greeting::Cancel(request) => {
                 shared.cancels.forward(request).await;
                 Err(Ended::Cancelled)
             }
-            Greeting::Startup(message) => {
-                let mut admission = admit::admit(message, *address, shared, &config)?;
+            Greeting::Startup(message, leg) => {
+                let mut admission = admit::admit(message, *address, leg, shared, &config)?;
                 match admission.take_route() {
                     Route::Passthrough { packet, database } => {
                         let way = passthrough::Way { packet: &packet, database: &database };
@@ -205,6 +211,11 @@ async fn close(mut client: Conn<Socket>, ended: Ended, address: ClientAddress, s
     match ended {
         Ended::ClientGone => {
             debug!(client = %address, "client left before the session was ready");
+            return;
+        }
+        Ended::Handshake(error) => {
+            shared.counters.count_refused();
+            info!(client = %address, %error, "TLS handshake failed");
             return;
         }
         Ended::Cancelled => {}

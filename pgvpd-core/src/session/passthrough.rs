@@ -11,6 +11,7 @@ use super::hearing::Hearing;
 use super::keeper::Keeper;
 use super::login::{Legs, LoggedIn, Login, Permit};
 use super::login_error::{LoginEnd, LoginError, MAX_HELD_BACK};
+use super::proved::prove_client;
 use crate::cancel::CancelEntry;
 use crate::config::{Config, Relay};
 use crate::context::{Facts, Injection, InjectionError, RoleKey, Token};
@@ -106,6 +107,8 @@ pub(super) async fn establish(
     shared: &Arc<Shared>,
     config: &Config,
 ) -> Result<Established, Ended> {
+    // Boxed: most logins have no need of it, and would carry its size.
+    let proved = Box::pin(prove_client(client, &admission, shared, config)).await?;
     let socket = tokio::select! {
         connected = connect(&config.upstream) => connected.map_err(LoginError::Connect)?,
         ended = client_leaves(client) => return Err(ended),
@@ -113,6 +116,8 @@ pub(super) async fn establish(
     let legs = Legs {
         client_is_local: admission.address.is_local(),
         upstream_is_local: socket.is_local(),
+        client_is_tls: admission.leg.is_tls,
+        upstream_is_tls: socket.tls().is_some(),
         allow_trust: config.allow_trust,
         allow_cleartext: config.allow_cleartext,
     };
@@ -120,9 +125,13 @@ pub(super) async fn establish(
     upstream.queue(way.packet);
     let unchecked = role_key(&admission, config).filter(|key| !shared.role_checks.is_known(key));
     let job = admission.tenant().and_then(|(identity, _)| Job::new(identity, way.database, config, shared));
-    let login = Login::new(admission.who(), legs, admission.negotiation())
+    let mut login = Login::new(admission.who(), legs, admission.negotiation())
         .checking(unchecked.as_ref().map(|_| config.role_check))
         .resolving(job.is_some());
+    if let Some(role) = proved {
+        Box::pin(role.prove_upstream(client, &mut upstream, shared, config)).await?;
+        login = login.authenticated();
+    }
     let mut resolved = None;
     let resolve = async |upstream: &mut Conn<Socket>| {
         let Some(job) = &job else { return Err(Refusal::from(InjectionError::NotConfirmed).into()) };
@@ -304,7 +313,14 @@ mod tests {
         let (_client, client_side) = duplex(1000);
         let (mut client, mut upstream) = (Conn::new(client_side), Conn::new(upstream));
         upstream.queue(b"startup packet");
-        let legs = Legs { client_is_local: true, upstream_is_local: true, allow_trust: false, allow_cleartext: false };
+        let legs = Legs {
+            client_is_local: true,
+            upstream_is_local: true,
+            client_is_tls: false,
+            upstream_is_tls: false,
+            allow_trust: false,
+            allow_cleartext: false,
+        };
         let negotiation = Negotiation { version: ProtocolVersion::V3_0, unknown_options: vec![] };
         let login = Login::new(Who::Bypass, legs, negotiation);
         let driven = drive(login, &mut client, &mut upstream, async |_| Err(Ended::ClientGone));

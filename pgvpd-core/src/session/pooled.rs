@@ -15,6 +15,7 @@ use super::authenticate::{Claim, authenticate};
 use super::hearing::Hearing;
 use super::keeper::Keeper;
 use super::login::warn_of_role;
+use super::proved::{self, is_about_the_proxy, pass_on};
 use super::relay::{Relaying, Watch, stopped};
 use super::time_limit::TimeLimit;
 use super::watch::SessionWatch;
@@ -28,10 +29,9 @@ use crate::net::{Conn, Socket};
 use crate::pool::{Answer, Attachment, ExchangeError, Lease, PoolError, PoolKey, clean_up, run_calls, run_statement};
 use crate::resolve::{Job, Membership, OwnSite, ResolveError, Resolved};
 use crate::shared::Shared;
-use crate::upstream::UpstreamError;
 use crate::wire::{
     ErrorFields, Function, ProtocolVersion, SqlState, TransactionStatus, backend_key_data, bind_values,
-    fatal_error_response, parameter_status, ready_for_query,
+    parameter_status, ready_for_query,
 };
 
 /// How long what a client has left outstanding may go on before it is cancelled.
@@ -134,11 +134,7 @@ impl Failure {
     fn end(self, client: &mut Conn<Socket>) -> Ended {
         match self {
             Self::Refused(body) => pass_on(client, &body),
-            Self::Pool(PoolError::Upstream(error)) => match &*error {
-                // What PostgreSQL says of the client's request; what it says of the proxy's own login is not for the client.
-                UpstreamError::Refused { body, .. } if !is_about_the_proxy(body) => pass_on(client, body),
-                error => Ended::Refused { refusal: Refusal::from(error), detail: Some(error.for_log()) },
-            },
+            Self::Pool(PoolError::Upstream(error)) => proved::end(client, &error),
             Self::Pool(error) => Refusal::from(&error).into(),
             Self::Injection(error) => Refusal::from(error).into(),
             Self::Role(fault) => LoginError::Role(fault).into(),
@@ -152,19 +148,6 @@ impl Failure {
             }
         }
     }
-}
-
-/// Class 28 is about a login, and the login was the proxy's.
-fn is_about_the_proxy(body: &[u8]) -> bool {
-    ErrorFields::new(body).code().is_some_and(|code| code.starts_with("28"))
-}
-
-/// PostgreSQL's own error, unchanged but for its severity: the session ends with it.
-fn pass_on(client: &mut Conn<Socket>, body: &[u8]) -> Ended {
-    let mut message = Vec::new();
-    fatal_error_response(&mut message, body);
-    client.queue(&message);
-    Ended::PassedOn(ErrorFields::new(body).summary())
 }
 
 /// Takes connections until one can be bound: one that had been idle may have died.

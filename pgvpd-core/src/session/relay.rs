@@ -273,6 +273,8 @@ struct Direction {
     /// Bytes the sink has not taken, from `sent` on. Empty, and without an allocation, while bytes flow freely.
     pending: Vec<u8>,
     sent: usize,
+    /// The sink has taken bytes that it may not have sent: TLS does.
+    is_unflushed: bool,
     progress: Progress,
     /// Nothing is read.
     is_held: bool,
@@ -281,7 +283,7 @@ struct Direction {
 
 impl Direction {
     fn new(pending: Vec<u8>) -> Self {
-        Self { pending, sent: 0, progress: Progress::Open, is_held: false, sink_is_ended: false }
+        Self { pending, sent: 0, is_unflushed: false, progress: Progress::Open, is_held: false, sink_is_ended: false }
     }
 
     /// Reads on, behind these bytes.
@@ -326,7 +328,7 @@ impl Direction {
 
     /// True while the sink has not taken everything.
     fn holds_bytes(&self) -> bool {
-        !self.pending.is_empty()
+        !self.pending.is_empty() || self.is_unflushed
     }
 
     /// What the sink has not taken.
@@ -403,6 +405,7 @@ impl Direction {
         if chunk.is_empty() {
             return Poll::Ready(progress);
         }
+        self.is_unflushed = true;
         match Pin::new(sink).poll_write(cx, chunk) {
             Poll::Ready(Ok(n)) if n == chunk.len() => {}
             Poll::Ready(Ok(n)) => self.pending.extend_from_slice(chunk.get(n..).unwrap_or_default()),
@@ -419,6 +422,11 @@ impl Direction {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 n => self.sent += n,
             }
+            self.is_unflushed = true;
+        }
+        if self.is_unflushed {
+            ready!(Pin::new(&mut *sink).poll_flush(cx))?;
+            self.is_unflushed = false;
         }
         if !self.pending.is_empty() {
             self.pending = Vec::new();

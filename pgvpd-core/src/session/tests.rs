@@ -26,7 +26,7 @@ async fn login_from_elsewhere(user: &str, server_says: &[u8], options: &[(&str, 
     let mut client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
     let (stream, _) = listener.accept().await.expect("accepted");
     let socket = Socket::tcp(stream).expect("socket options");
-    tokio::spawn(serve(Accepted { socket, address: ELSEWHERE }, shared));
+    tokio::spawn(serve(Accepted { socket, address: ELSEWHERE, door: Door::Main }, shared));
 
     let packet = crate::wire::StartupMessage {
         version: crate::wire::ProtocolVersion::V3_0,

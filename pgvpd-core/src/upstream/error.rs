@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn clients_read_a_code_and_what_to_change_and_neither_the_address_nor_the_servers_words() {
         let connect =
-            || ConnectError { target: "db.internal:5432".into(), cause: std::io::Error::other("db.internal") };
+            || ConnectError { target: "db.internal:5432".into(), cause: std::io::Error::other("db.internal").into() };
         let body = b"SERROR\0C42501\0Mfor db.internal\0\0";
         for (error, code) in [
             (UpstreamError::Connect(connect()), "08006"),

@@ -10,14 +10,17 @@
 //! in every state: ErrorResponse ─► Refused.  Anything unexpected ─► end.
 //! ```
 
+use std::sync::Arc;
+
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
 use super::{Message, Parameters, UpstreamError, next_message};
 use crate::auth::{
-    ClientFirst, Credentials, Deriver, Keys, Nonce, SCRAM_SHA_256, ScramError, Secret, md5_answer, md5_password,
+    Binding, ClientFirst, Credentials, Deriver, Keys, Nonce, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramError, Secret,
+    md5_answer, md5_password,
 };
-use crate::net::Conn;
+use crate::net::{Conn, Socket};
 use crate::wire::{
     Authentication, BackendKeyData, CancelKey, ParameterStatus, ProtocolVersion, StartupMessage, TransactionStatus,
     password_message, sasl_initial_response, sasl_response, tag,
@@ -31,12 +34,52 @@ const MAX_REPORTS: usize = 1000;
 
 /// As whom to log in, and what may be said for it.
 pub(super) struct Account<'a> {
-    pub(super) role: &'a str,
     pub(super) database: &'a str,
     pub(super) startup: &'a [(String, String)],
+    pub(super) proof: Proof<'a>,
+}
+
+/// What may be said for a role.
+pub(super) struct Proof<'a> {
+    pub(super) role: &'a str,
     pub(super) credentials: &'a Credentials,
     /// Nothing can listen in between, or that is allowed.
     pub(super) may_send_cleartext: bool,
+    pub(super) channel: Channel,
+}
+
+/// What a proof can be bound to.
+#[derive(Debug, Clone)]
+pub(super) enum Channel {
+    /// The connection is not TLS.
+    Plain,
+    /// It is, to a server whose certificate has no hash to bind to.
+    Unbindable,
+    /// It is, to a server whose certificate has this hash.
+    EndPoint(Arc<[u8]>),
+}
+
+impl Channel {
+    pub(super) fn of(socket: &Socket) -> Self {
+        match socket.tls().map(|tls| tls.end_point()) {
+            None => Self::Plain,
+            Some(None) => Self::Unbindable,
+            Some(Some(hash)) => Self::EndPoint(Arc::clone(hash)),
+        }
+    }
+
+    /// The mechanism to choose of those offered, and what is said of binding; `None` where there is none.
+    fn choose(&self, offered: &[&str]) -> Option<(&'static str, Binding)> {
+        match self {
+            Self::EndPoint(hash) if offered.contains(&SCRAM_SHA_256_PLUS) => {
+                Some((SCRAM_SHA_256_PLUS, Binding::EndPoint(Arc::clone(hash))))
+            }
+            // Signed by the proof: a server that did offer it, and was robbed of that on the way, refuses.
+            Self::EndPoint(_) if offered.contains(&SCRAM_SHA_256) => Some((SCRAM_SHA_256, Binding::NotOffered)),
+            _ if offered.contains(&SCRAM_SHA_256) => Some((SCRAM_SHA_256, Binding::None)),
+            _ => None,
+        }
+    }
 }
 
 /// What the server said of a session that is ready.
@@ -56,7 +99,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     start(conn, account)?;
-    authenticate(conn, account, deriver).await?;
+    authenticate(conn, &account.proof, deriver).await?;
     let reported = collect(conn).await?;
     if reported.parameters.get(b"is_superuser") == Some(b"on") {
         return Err(UpstreamError::Superuser);
@@ -69,7 +112,7 @@ fn start<S>(conn: &mut Conn<S>, account: &Account<'_>) -> Result<(), UpstreamErr
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let own = [("user", account.role), ("database", account.database)];
+    let own = [("user", account.proof.role), ("database", account.database)];
     let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let parameters = own.into_iter().chain(account.startup.iter().cloned()).collect();
     let message = StartupMessage { version: ProtocolVersion::V3_0, parameters };
@@ -78,7 +121,11 @@ where
 }
 
 /// Answers the server's request until AuthenticationOk.
-async fn authenticate<S>(conn: &mut Conn<S>, account: &Account<'_>, deriver: &Deriver) -> Result<(), UpstreamError>
+pub(super) async fn authenticate<S>(
+    conn: &mut Conn<S>,
+    proof: &Proof<'_>,
+    deriver: &Deriver,
+) -> Result<(), UpstreamError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -86,25 +133,25 @@ where
     if request.tag == tag::NEGOTIATE_PROTOCOL_VERSION {
         request = next_message(conn).await?;
     }
-    let password = account.credentials.password.as_ref();
+    let password = proof.credentials.password.as_ref();
     match authentication(&request)? {
         Authentication::Ok => return Ok(()),
-        Authentication::CleartextPassword if !account.may_send_cleartext => return Err(UpstreamError::Cleartext),
+        Authentication::CleartextPassword if !proof.may_send_cleartext => return Err(UpstreamError::Cleartext),
         Authentication::CleartextPassword => match password {
             Some(Secret::Plain(password)) => send_password(conn, password),
             _ => return Err(UpstreamError::NoSecret("a password")),
         },
         Authentication::Md5Password { salt } => match password {
             Some(Secret::Plain(password)) => {
-                send_password(conn, &md5_password(account.role, password.as_bytes(), salt));
+                send_password(conn, &md5_password(proof.role, password.as_bytes(), salt));
             }
             Some(Secret::Md5(stored)) => send_password(conn, &md5_answer(stored, salt)),
             _ => return Err(UpstreamError::NoSecret("a password hashed with MD5")),
         },
-        Authentication::Sasl { mechanisms } if mechanisms.contains(&SCRAM_SHA_256) => {
-            exchange(conn, account.credentials, deriver).await?;
-        }
-        Authentication::Sasl { mechanisms } => return Err(UpstreamError::Method(printable(&mechanisms.join(", ")))),
+        Authentication::Sasl { mechanisms } => match proof.channel.choose(&mechanisms) {
+            Some(chosen) => exchange(conn, proof.credentials, chosen, deriver).await?,
+            None => return Err(UpstreamError::Method(printable(&mechanisms.join(", ")))),
+        },
         Authentication::Other(code) => return Err(UpstreamError::Method(Authentication::method_name(code))),
         Authentication::SaslContinue(_) | Authentication::SaslFinal(_) => return Err(request.unexpected()),
     }
@@ -116,7 +163,12 @@ where
 }
 
 /// SCRAM up to the server's signature, which is right when this is `Ok`.
-async fn exchange<S>(conn: &mut Conn<S>, credentials: &Credentials, deriver: &Deriver) -> Result<(), UpstreamError>
+async fn exchange<S>(
+    conn: &mut Conn<S>,
+    credentials: &Credentials,
+    (mechanism, binding): (&str, Binding),
+    deriver: &Deriver,
+) -> Result<(), UpstreamError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -128,9 +180,9 @@ where
     if password.is_none() && recovered.is_none() {
         return Err(UpstreamError::NoSecret(SCRAM_SHA_256));
     }
-    let first = ClientFirst::new(Nonce::random());
+    let first = ClientFirst::new(Nonce::random(), binding);
     let mut out = Vec::new();
-    sasl_initial_response(&mut out, SCRAM_SHA_256, first.message().as_bytes());
+    sasl_initial_response(&mut out, mechanism, first.message().as_bytes());
     conn.queue(&out);
 
     let challenge = next_message(conn).await?;

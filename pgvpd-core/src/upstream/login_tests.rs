@@ -1,7 +1,7 @@
 use tokio::io::{DuplexStream, duplex};
 
 use super::*;
-use crate::auth::{Challenge, Verifier};
+use crate::auth::{Challenge, Offer, Verifier};
 use crate::wire::{FirstPacket, Parsed, first_packet, frame};
 
 const SALT: &[u8] = b"0123456789abcdef";
@@ -71,7 +71,7 @@ impl Server {
         let initial = self.reply().await;
         let first = initial.strip_prefix(b"SCRAM-SHA-256\0").expect("never -PLUS");
         let nonce = Nonce::random();
-        let challenge = Challenge::new(&first[4..], verifier, &nonce).expect("client-first");
+        let challenge = Challenge::new(&first[4..], verifier, &nonce, &Offer::Plain).expect("client-first");
         self.auth(11, challenge.message().as_bytes()).await;
         challenge.judge(&self.reply().await).expect("right proof").message
     }
@@ -91,8 +91,8 @@ fn verifier(password: &str) -> Verifier {
 
 /// A verifier that a client has proved, and what its proof gave away.
 fn recovered(password: &str) -> Credentials {
-    let first = ClientFirst::new(Nonce::random());
-    let challenge = Challenge::new(first.message().as_bytes(), verifier(password), &Nonce::random());
+    let first = ClientFirst::new(Nonce::random(), Binding::None);
+    let challenge = Challenge::new(first.message().as_bytes(), verifier(password), &Nonce::random(), &Offer::Plain);
     let challenge = challenge.expect("client-first");
     let challenged = first.challenged(challenge.message().as_bytes()).expect("server-first");
     let proof = challenged.prove(&keys(password));
@@ -112,13 +112,8 @@ async fn login_over(
 ) -> Result<Reported, UpstreamError> {
     let (ours, theirs) = duplex(64 * 1024);
     let startup = [("application_name".to_owned(), "pgvpd".to_owned())];
-    let account = Account {
-        role: "app_user",
-        database: "mydb",
-        startup: &startup,
-        credentials: &credentials,
-        may_send_cleartext,
-    };
+    let proof = Proof { role: "app_user", credentials: &credentials, may_send_cleartext, channel: Channel::Plain };
+    let account = Account { database: "mydb", startup: &startup, proof };
     let deriver = Deriver::new();
     let mut conn = Conn::new(ours);
     let serve = async move {
@@ -250,8 +245,12 @@ async fn where_no_secret_answers_the_method_is_named() {
     let other_salt = login(recovered("secret"), async |server| {
         server.auth(10, b"SCRAM-SHA-256\0\0").await;
         let first = server.reply().await;
-        let challenge =
-            Challenge::new(&first[18..], Verifier::of(&keys("secret"), b"other".into(), ITERATIONS), &Nonce::random());
+        let challenge = Challenge::new(
+            &first[18..],
+            Verifier::of(&keys("secret"), b"other".into(), ITERATIONS),
+            &Nonce::random(),
+            &Offer::Plain,
+        );
         server.auth(11, challenge.expect("client-first").message().as_bytes()).await;
     });
     assert!(matches!(other_salt.await, Err(UpstreamError::NoSecret(_))));
@@ -369,8 +368,22 @@ async fn a_startup_packet_over_postgresqls_limit_is_not_sent() {
     let (ours, _theirs) = duplex(10);
     let startup = [("application_name".to_owned(), "x".repeat(10_000))];
     let credentials = Credentials::default();
-    let account =
-        Account { role: "r", database: "d", startup: &startup, credentials: &credentials, may_send_cleartext: true };
+    let proof = Proof { role: "r", credentials: &credentials, may_send_cleartext: true, channel: Channel::Plain };
+    let account = Account { database: "d", startup: &startup, proof };
     let result = log_in(&mut Conn::new(ours), &account, &Deriver::new()).await;
     assert!(matches!(result, Err(UpstreamError::StartupTooLong)));
+}
+
+#[test]
+fn the_mechanism_is_bound_to_the_channel_wherever_that_can_be() {
+    let (plus, plain) = (SCRAM_SHA_256_PLUS, SCRAM_SHA_256);
+    let hash: Arc<[u8]> = Arc::from([7; 32]);
+    let bound = Channel::EndPoint(Arc::clone(&hash));
+    assert_eq!(bound.choose(&[plus, plain]), Some((plus, Binding::EndPoint(hash))));
+    // By the flag, a server that had offered it finds out.
+    assert_eq!(bound.choose(&[plain]), Some((plain, Binding::NotOffered)));
+    for channel in [Channel::Plain, Channel::Unbindable] {
+        assert_eq!(channel.choose(&[plus, plain]), Some((plain, Binding::None)), "{channel:?}");
+        assert_eq!(channel.choose(&[plus]), None, "{channel:?}");
+    }
 }

@@ -14,7 +14,7 @@ use crate::auth::{Credentials, Deriver};
 use crate::config::UpstreamAddress;
 use crate::net::{Conn, Socket, connect};
 use crate::wire::{CancelKey, WireError, tag};
-use login::{Account, log_in};
+use login::{Account, Channel, Proof, authenticate, log_in};
 
 /// A server connection that is logged in, idle and clean.
 pub(crate) struct UpstreamSession {
@@ -41,12 +41,30 @@ impl UpstreamLogin<'_> {
     pub(crate) async fn run(self, deriver: &Deriver) -> Result<UpstreamSession, UpstreamError> {
         let Self { address, allow_cleartext, role, database, startup, credentials } = self;
         let socket = connect(address).await.map_err(UpstreamError::Connect)?;
-        let may_send_cleartext = allow_cleartext || socket.is_local();
+        let proof = proof(&socket, role, &credentials, allow_cleartext);
+        let account = Account { database, startup, proof };
         let mut conn = Conn::new(socket);
-        let account = Account { role, database, startup, credentials: &credentials, may_send_cleartext };
         let reported = log_in(&mut conn, &account, deriver).await?;
         Ok(UpstreamSession { conn, parameters: reported.parameters, cancel_key: reported.cancel_key })
     }
+}
+
+fn proof<'a>(socket: &Socket, role: &'a str, credentials: &'a Credentials, allow_cleartext: bool) -> Proof<'a> {
+    let may_send_cleartext = allow_cleartext || socket.is_private();
+    Proof { role, credentials, may_send_cleartext, channel: Channel::of(socket) }
+}
+
+/// Answers a server that was sent a startup packet for this role, until AuthenticationOk. Safe to cancel: the connection is of no
+/// use then. The caller sets the deadline.
+pub(crate) async fn prove(
+    conn: &mut Conn<Socket>,
+    role: &str,
+    credentials: &Credentials,
+    allow_cleartext: bool,
+    deriver: &Deriver,
+) -> Result<(), UpstreamError> {
+    let proof = proof(conn.stream(), role, credentials, allow_cleartext);
+    authenticate(conn, &proof, deriver).await
 }
 
 /// The longest message that the proxy takes for itself. PostgreSQL's own of a login are below 1 KiB; its errors quote

@@ -1,7 +1,7 @@
 //! The login and `auth_query` against PostgreSQL itself.
 
 use super::*;
-use crate::auth::{Challenge, ClientFirst, Nonce, Secret, Secrets};
+use crate::auth::{Binding, Challenge, ClientFirst, Nonce, Offer, Secret, Secrets};
 use crate::config::{Config, Settings};
 use crate::testing::Postgres;
 
@@ -31,7 +31,7 @@ async fn log_in_as(
     role: &str,
     credentials: Credentials,
 ) -> Result<UpstreamSession, UpstreamError> {
-    let address = UpstreamAddress { host: postgres.host().into(), port: postgres.port() };
+    let address = UpstreamAddress { host: postgres.host().into(), port: postgres.port(), tls: None };
     let startup = [("application_name".to_owned(), "pgvpd".to_owned())];
     let login = UpstreamLogin {
         address: &address,
@@ -98,8 +98,8 @@ async fn a_client_that_proves_the_verifier_of_auth_query_lets_the_proxy_in_witho
         panic!("no verifier")
     };
 
-    let first = ClientFirst::new(Nonce::random());
-    let challenge = Challenge::new(first.message().as_bytes(), verifier.clone(), &Nonce::random());
+    let first = ClientFirst::new(Nonce::random(), Binding::None);
+    let challenge = Challenge::new(first.message().as_bytes(), verifier.clone(), &Nonce::random(), &Offer::Plain);
     let challenge = challenge.expect("client-first");
     let challenged = first.challenged(challenge.message().as_bytes()).expect("server-first");
     let keys = deriver.keys("pässword".as_bytes(), &challenged.salt, challenged.iterations).await;

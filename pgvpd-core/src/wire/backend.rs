@@ -271,6 +271,15 @@ impl<'a> ErrorFields<'a> {
     }
 }
 
+/// Mechanism and data of a SASLInitialResponse's body; `None` where it is none.
+pub fn sasl_initial(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut reader = Reader::new(body);
+    let mechanism = reader.string()?;
+    let length = usize::try_from(reader.i32()?).ok()?;
+    let data = reader.bytes(length)?;
+    reader.is_empty().then_some((mechanism, data))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

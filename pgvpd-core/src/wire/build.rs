@@ -78,6 +78,12 @@ pub fn negotiate_protocol_version(out: &mut Vec<u8>, version: ProtocolVersion, u
     });
 }
 
+/// Appends SSLRequest to `out`.
+pub fn ssl_request(out: &mut Vec<u8>) {
+    out.extend(8_i32.to_be_bytes());
+    out.extend(super::startup::SSL_REQUEST.to_be_bytes());
+}
+
 /// Appends PasswordMessage to `out`.
 pub fn password_message(out: &mut Vec<u8>, password: &[u8]) {
     message(out, tag::PASSWORD, |out| {

@@ -18,7 +18,7 @@ mod tracker;
 
 pub use backend::{
     Authentication, BackendKeyData, DataRow, ErrorFields, FunctionCallResponse, NotificationResponse, ParameterStatus,
-    RowDescription, TransactionStatus,
+    RowDescription, TransactionStatus, sasl_initial,
 };
 pub use bodies::BodyScanner;
 pub use build::{
@@ -26,7 +26,7 @@ pub use build::{
     authentication_ok, authentication_sasl, authentication_sasl_continue, authentication_sasl_final, backend_key_data,
     bind_and_run, bind_and_run_named, bind_pairs, bind_values, bind_values_described, fatal_error_response,
     function_call, negotiate_protocol_version, parameter_status, password_message, query, ready_for_query,
-    sasl_initial_response, sasl_response, sync,
+    sasl_initial_response, sasl_response, ssl_request, sync,
 };
 pub use frame::{Frame, TaggedFrames, frame, tag};
 pub use notifications::NotificationFilter;

@@ -12,7 +12,7 @@ pub const MAX_STARTUP_PACKET: usize = 10_000;
 const MAX_CANCEL_KEY: usize = 256;
 
 const CANCEL_REQUEST: i32 = 80_877_102;
-const SSL_REQUEST: i32 = 80_877_103;
+pub(super) const SSL_REQUEST: i32 = 80_877_103;
 const GSSENC_REQUEST: i32 = 80_877_104;
 
 /// What a client may send first.

@@ -1,19 +1,18 @@
 //! The side that gives the proof.
 
 use super::ScramError;
+use super::binding::Binding;
 use super::keys::{KEY, Keys, Nonce, equal, mac, xor};
 use super::messages::{Attributes, decode, decode_key, encode, is_nonce, text};
 
 /// More would be a server that wants our time: 100 times what PostgreSQL's manual suggests for strong verifiers.
 pub(super) const MAX_ITERATIONS: u32 = 10_000_000;
 
-/// The header of a client without channel binding, and its base64 form.
-const HEADER: &str = "n,,";
-
 /// A client-first message that was sent.
 #[derive(Debug)]
 pub(crate) struct ClientFirst {
     nonce: Nonce,
+    binding: Binding,
 }
 
 /// A server's challenge: what to derive the keys with.
@@ -22,6 +21,7 @@ pub(crate) struct Challenged {
     pub(crate) salt: Vec<u8>,
     pub(crate) iterations: u32,
     nonce: String,
+    binding: Binding,
     /// The messages so far, as they are authenticated.
     authenticated: String,
 }
@@ -35,13 +35,13 @@ pub(crate) struct ServerSigned {
 }
 
 impl ClientFirst {
-    pub(crate) fn new(nonce: Nonce) -> Self {
-        Self { nonce }
+    pub(crate) fn new(nonce: Nonce, binding: Binding) -> Self {
+        Self { nonce, binding }
     }
 
     /// The message.
     pub(crate) fn message(&self) -> String {
-        format!("{HEADER}{}", self.bare())
+        format!("{}{}", self.binding.header(), self.bare())
     }
 
     fn bare(&self) -> String {
@@ -63,14 +63,15 @@ impl ClientFirst {
             return Err(ScramError::Iterations(iterations));
         }
         attributes.skip_extensions()?;
-        Ok(Challenged { salt, iterations, nonce: nonce.into(), authenticated: format!("{},{message}", self.bare()) })
+        let authenticated = format!("{},{message}", self.bare());
+        Ok(Challenged { salt, iterations, nonce: nonce.into(), binding: self.binding.clone(), authenticated })
     }
 }
 
 impl Challenged {
     /// Makes the proof with the keys of this salt and number of iterations.
     pub(crate) fn prove(self, keys: &Keys) -> ServerSigned {
-        let without_proof = format!("c={},r={}", encode(HEADER.as_bytes()), self.nonce);
+        let without_proof = format!("c={},r={}", encode(&self.binding.input()), self.nonce);
         let authenticated = format!("{},{without_proof}", self.authenticated);
         let signature = mac(&keys.client.stored(), authenticated.as_bytes());
         let proof = xor(&keys.client.0, &signature);

@@ -1,5 +1,5 @@
-//! SCRAM-SHA-256 (RFC 5802, RFC 7677) as PostgreSQL has it: no channel binding, the user name of the startup packet, a
-//! password that SASLprep refuses taken as it is (manual, "SASL Authentication").
+//! SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677) as PostgreSQL has them: channel binding to the server's certificate, the
+//! user name of the startup packet, a password that SASLprep refuses taken as it is (manual, "SASL Authentication").
 //!
 //! ```text
 //! client                                   server
@@ -9,18 +9,23 @@
 //!   ◄── server-final: v=<signature> ───────────
 //! ```
 
-/// The mechanism's name. Others bind to the connection (`-PLUS`) or carry a secret in the clear.
+/// The mechanism's name.
 pub(crate) const SCRAM_SHA_256: &str = "SCRAM-SHA-256";
 
+/// The same, bound to the TLS connection.
+pub(crate) const SCRAM_SHA_256_PLUS: &str = "SCRAM-SHA-256-PLUS";
+
+mod binding;
 mod client;
 mod keys;
 mod messages;
 mod server;
 mod verifier;
 
+pub(crate) use binding::Binding;
 pub(crate) use client::ClientFirst;
 pub(crate) use keys::{ClientKey, Keys, Nonce};
-pub(crate) use server::{Challenge, Proved};
+pub(crate) use server::{Challenge, Offer, Proved};
 pub(crate) use verifier::Verifier;
 #[cfg(test)]
 pub(crate) use verifier::VerifierError;
@@ -31,9 +36,15 @@ pub(crate) enum ScramError {
     /// A message is not of the form that RFC 5802, section 7, gives it.
     #[error("malformed SCRAM message: {0}")]
     Malformed(&'static str),
-    /// The client asks for channel binding, which was not offered.
-    #[error("SCRAM channel binding was not offered")]
+    /// The client asks for channel binding, which was not offered, or not of this kind.
+    #[error("SCRAM channel binding was not offered, or not of the type that the client asks for")]
     ChannelBinding,
+    /// The client can do channel binding and believes that the proxy cannot: somebody has taken it out of the offer.
+    #[error("the client supports SCRAM channel binding, but thinks the server does not")]
+    Downgraded,
+    /// The proof is bound to another certificate than the proxy's.
+    #[error("SCRAM channel binding check failed")]
+    OtherChannel,
     /// The nonce is not the one of this exchange.
     #[error("the SCRAM nonce does not belong to this exchange")]
     Nonce,

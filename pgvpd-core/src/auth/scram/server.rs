@@ -1,6 +1,9 @@
 //! The side that asks for the proof.
 
+use std::sync::Arc;
+
 use super::ScramError;
+use super::binding::Binding;
 use super::keys::{ClientKey, Nonce, equal, mac, xor};
 use super::messages::{Attributes, decode, decode_key, encode, is_nonce, text};
 use super::verifier::Verifier;
@@ -9,8 +12,8 @@ use super::verifier::Verifier;
 #[derive(Debug)]
 pub(crate) struct Challenge {
     verifier: Verifier,
-    /// The header of the client-first message, which the proof repeats.
-    gs2_header: String,
+    /// What the proof repeats.
+    binding: Binding,
     client_first_bare: String,
     server_first: String,
     nonce: String,
@@ -25,16 +28,38 @@ pub(crate) struct Proved {
     pub(crate) client_key: ClientKey,
 }
 
+/// What was offered, and taken of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Offer {
+    /// SCRAM-SHA-256 alone.
+    Plain,
+    /// Channel binding too, and the client has chosen the mechanism without it.
+    PlainOfBoth,
+    /// The client has chosen the mechanism with channel binding to this.
+    Bound(Arc<[u8]>),
+}
+
 impl Challenge {
     /// Reads the client-first message. The user name in it is not looked at, as in PostgreSQL: the startup packet's counts.
-    pub(crate) fn new(client_first: &[u8], verifier: Verifier, nonce: &Nonce) -> Result<Self, ScramError> {
+    pub(crate) fn new(
+        client_first: &[u8],
+        verifier: Verifier,
+        nonce: &Nonce,
+        offer: &Offer,
+    ) -> Result<Self, ScramError> {
         let message = text(client_first)?;
-        let header = match message.as_bytes() {
-            [b'n' | b'y', b',', b',', ..] => 3,
-            [b'p', ..] => return Err(ScramError::ChannelBinding),
-            _ => return Err(ScramError::Malformed("the header is not n,, or y,,")),
+        let binding = match (message.as_bytes(), offer) {
+            ([b'n', ..], Offer::Plain | Offer::PlainOfBoth) => Binding::None,
+            ([b'y', ..], Offer::Plain) => Binding::NotOffered,
+            ([b'y', ..], Offer::PlainOfBoth) => return Err(ScramError::Downgraded),
+            ([b'p', ..], Offer::Bound(hash)) => Binding::EndPoint(Arc::clone(hash)),
+            ([b'n' | b'y' | b'p', ..], _) => return Err(ScramError::ChannelBinding),
+            _ => return Err(ScramError::Malformed("the header is not n,, or y,, or p=...,,")),
         };
-        let (gs2_header, bare) = message.split_at(header);
+        let bare = message.strip_prefix(binding.header()).ok_or(match &binding {
+            Binding::EndPoint(_) => ScramError::ChannelBinding,
+            _ => ScramError::Malformed("the header is not n,, or y,,"),
+        })?;
         let mut attributes = Attributes::of(bare);
         attributes.expect('n')?;
         let client_nonce = attributes.expect('r')?;
@@ -44,7 +69,7 @@ impl Challenge {
         }
         let nonce = format!("{client_nonce}{}", nonce.0);
         let server_first = format!("r={nonce},s={},i={}", encode(verifier.salt()), verifier.iterations());
-        Ok(Self { verifier, gs2_header: gs2_header.into(), client_first_bare: bare.into(), server_first, nonce })
+        Ok(Self { verifier, binding, client_first_bare: bare.into(), server_first, nonce })
     }
 
     /// The server-first message.
@@ -58,8 +83,11 @@ impl Challenge {
         let (without_proof, proof) =
             message.rsplit_once(",p=").ok_or(ScramError::Malformed("there is no proof at the end"))?;
         let mut attributes = Attributes::of(without_proof);
-        if decode(attributes.expect('c')?)? != self.gs2_header.as_bytes() {
-            return Err(ScramError::ChannelBinding);
+        if decode(attributes.expect('c')?)? != self.binding.input() {
+            return Err(match &self.binding {
+                Binding::EndPoint(_) => ScramError::OtherChannel,
+                _ => ScramError::ChannelBinding,
+            });
         }
         if attributes.expect('r')? != self.nonce {
             return Err(ScramError::Nonce);

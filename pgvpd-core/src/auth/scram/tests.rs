@@ -19,7 +19,7 @@ fn pencil() -> Keys {
 fn challenge() -> Challenge {
     let verifier = Verifier::of(&pencil(), SALT.to_vec(), 4096);
     let nonce = Nonce("%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0".into());
-    Challenge::new(CLIENT_FIRST.as_bytes(), verifier, &nonce).expect("RFC 7677")
+    Challenge::new(CLIENT_FIRST.as_bytes(), verifier, &nonce, &Offer::Plain).expect("RFC 7677")
 }
 
 #[test]
@@ -33,8 +33,8 @@ fn the_server_agrees_with_rfc_7677() {
 
 /// A whole exchange of this client's and this server's keys.
 fn exchange(keys: &Keys, verifier: &Verifier) -> Result<Proved, ScramError> {
-    let first = ClientFirst::new(Nonce::new([1; 18]));
-    let challenge = Challenge::new(first.message().as_bytes(), verifier.clone(), &Nonce::new([2; 18]))?;
+    let first = ClientFirst::new(Nonce::new([1; 18]), Binding::None);
+    let challenge = Challenge::new(first.message().as_bytes(), verifier.clone(), &Nonce::new([2; 18]), &Offer::Plain)?;
     let challenged = first.challenged(challenge.message().as_bytes())?;
     assert!(verifier.is_twin_of(&challenged.salt, challenged.iterations));
     let signed = challenged.prove(keys);
@@ -51,6 +51,37 @@ fn the_right_password_opens_and_another_does_not() {
     for wrong in ["passwörd", "", "pässwörd "] {
         let keys = Keys::derive(wrong.as_bytes(), salt, 2);
         assert_eq!(exchange(&keys, &verifier).map(drop), Err(ScramError::Proof), "{wrong}");
+    }
+}
+
+/// An exchange on a channel whose two ends have these hashes of the server's certificate.
+fn exchange_over(client: Binding, offer: &Offer) -> Result<(), ScramError> {
+    let (keys, salt) = (Keys::derive(b"secret", b"salt", 1), b"salt".to_vec());
+    let first = ClientFirst::new(Nonce::new([1; 18]), client);
+    let challenge =
+        Challenge::new(first.message().as_bytes(), Verifier::of(&keys, salt, 1), &Nonce::new([2; 18]), offer)?;
+    let signed = first.challenged(challenge.message().as_bytes())?.prove(&keys);
+    let proved = challenge.judge(signed.message.as_bytes())?;
+    signed.judge(proved.message.as_bytes())
+}
+
+#[test]
+fn a_proof_is_bound_to_the_channel_and_nobody_can_take_that_away() {
+    let hash = |byte: u8| -> std::sync::Arc<[u8]> { std::sync::Arc::from([byte; 32]) };
+    let (plain, both, bound) = (Offer::Plain, Offer::PlainOfBoth, Offer::Bound(hash(7)));
+    for (client, offer, expected) in [
+        (Binding::EndPoint(hash(7)), &bound, Ok(())),
+        (Binding::EndPoint(hash(8)), &bound, Err(ScramError::OtherChannel)),
+        (Binding::None, &both, Ok(())),
+        (Binding::None, &plain, Ok(())),
+        (Binding::NotOffered, &plain, Ok(())),
+        (Binding::NotOffered, &both, Err(ScramError::Downgraded)),
+        (Binding::None, &bound, Err(ScramError::ChannelBinding)),
+        (Binding::NotOffered, &bound, Err(ScramError::ChannelBinding)),
+        (Binding::EndPoint(hash(7)), &both, Err(ScramError::ChannelBinding)),
+        (Binding::EndPoint(hash(7)), &plain, Err(ScramError::ChannelBinding)),
+    ] {
+        assert_eq!(exchange_over(client.clone(), offer), expected, "{client:?} {offer:?}");
     }
 }
 
@@ -103,10 +134,17 @@ fn a_decoy_opens_to_none() {
 #[test]
 fn a_client_message_that_does_not_belong_here_is_refused() {
     let verifier = Verifier::of(&pencil(), SALT.to_vec(), 4096);
-    let first = |message: &str| Challenge::new(message.as_bytes(), verifier.clone(), &Nonce::new([0; 18])).map(drop);
+    let first = |message: &str| {
+        Challenge::new(message.as_bytes(), verifier.clone(), &Nonce::new([0; 18]), &Offer::Plain).map(drop)
+    };
     assert_eq!(first("y,,n=,r=abc"), Ok(()), "it can do channel binding, and was not offered any");
     assert_eq!(first("n,,n=,r=abc,x=whatever"), Ok(()), "extensions are ignored");
     assert_eq!(first("p=tls-server-end-point,,n=,r=abc"), Err(ScramError::ChannelBinding));
+    let bound = Offer::Bound(std::sync::Arc::from([7; 32]));
+    for other in ["p=tls-unique,,n=,r=abc", "p=tls-server-end-pointless,,n=,r=abc", "p=,,n=,r=abc"] {
+        let refused = Challenge::new(other.as_bytes(), verifier.clone(), &Nonce::new([0; 18]), &bound).map(drop);
+        assert_eq!(refused, Err(ScramError::ChannelBinding), "{other}");
+    }
     for bad in [
         "",
         "n",
@@ -131,7 +169,7 @@ fn a_client_message_that_does_not_belong_here_is_refused() {
 
 #[test]
 fn a_server_that_is_not_the_right_one_is_refused() {
-    let first = || ClientFirst::new(Nonce("rOprNGfwEbeRWgbNEkqO".into()));
+    let first = || ClientFirst::new(Nonce("rOprNGfwEbeRWgbNEkqO".into()), Binding::None);
     let challenged = |message: &str| first().challenged(message.as_bytes());
     assert!(challenged(SERVER_FIRST).is_ok());
     for (message, error) in [
@@ -167,10 +205,10 @@ proptest! {
     fn any_bytes_are_read_or_refused(message in proptest::collection::vec(any::<u8>(), 0..80), text in "[nycrspim=,a-z0-9]{0,60}") {
         for message in [message.as_slice(), text.as_bytes()] {
             let verifier = Verifier::decoy(vec![1; 16], 1, [2; 32], [3; 32]);
-            let _ = Challenge::new(message, verifier.clone(), &Nonce::new([0; 18]));
-            let challenge = Challenge::new(b"n,,n=,r=abc", verifier, &Nonce::new([0; 18]));
+            let _ = Challenge::new(message, verifier.clone(), &Nonce::new([0; 18]), &Offer::Plain);
+            let challenge = Challenge::new(b"n,,n=,r=abc", verifier, &Nonce::new([0; 18]), &Offer::Plain);
             prop_assert!(challenge.expect("a first message").judge(message).is_err());
-            prop_assert!(ClientFirst::new(Nonce::new([0; 18])).challenged(message).is_err());
+            prop_assert!(ClientFirst::new(Nonce::new([0; 18]), Binding::None).challenged(message).is_err());
         }
         let _ = Verifier::parse(&text);
     }
