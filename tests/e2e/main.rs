@@ -36,4 +36,7 @@ mod setup_sql;
 mod shutdown;
 mod signing;
 mod signing_live;
+mod tls;
+mod tls_certificates;
+mod tls_upstream;
 mod unix;

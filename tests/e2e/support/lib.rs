@@ -7,6 +7,7 @@ mod proxy;
 mod psql;
 pub mod resolving;
 mod sql;
+pub mod tls;
 mod wire_client;
 
 pub use cluster::{APP_PASSWORD, Cluster, SHOP, TestDatabase, cluster};
