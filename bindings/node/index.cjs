@@ -31,6 +31,10 @@ class Proxy {
     return this.#native.port
   }
 
+  get tlsPort() {
+    return this.#native.tlsPort ?? undefined
+  }
+
   /**
    * @param {string | number | bigint} tenant
    * @param {string} database

@@ -74,6 +74,9 @@ export class Proxy {
   /** The port that it listens on, also where 0 was asked for. */
   get port(): number
 
+  /** The port of the TLS listener, the option `tlsPort`; `undefined` where there is none. */
+  get tlsPort(): number | undefined
+
   /**
    * A connection URL for a tenant: `postgresql://<role>.<tenant>@<host>:<port>/<database>`. The role is the first of
    * `loginRoles`, or `app_user`. Where there are several context variables, `tenant` holds all values, separated.

@@ -18,6 +18,8 @@ pub struct NativeProxy {
     pub host: String,
     #[napi(readonly)]
     pub port: u16,
+    #[napi(readonly)]
+    pub tls_port: Option<u16>,
     handle: Arc<ProxyHandle>,
     /// Open until the proxy has stopped.
     life: watch::Sender<bool>,
@@ -45,7 +47,8 @@ pub async fn start_proxy(settings: Vec<Setting>) -> Either<NativeProxy, Failure>
             error => Failure::new("ERR_PGVPD_START", error),
         })?;
         let (host, port) = (handle.local_addr().ip().to_string(), handle.local_addr().port());
-        Ok(NativeProxy { host, port, handle: Arc::new(handle), life: watch::Sender::new(true) })
+        let tls_port = handle.tls_addr().map(|address| address.port());
+        Ok(NativeProxy { host, port, tls_port, handle: Arc::new(handle), life: watch::Sender::new(true) })
     };
     either(start.await)
 }

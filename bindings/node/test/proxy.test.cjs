@@ -1,7 +1,13 @@
 'use strict'
 
 const assert = require('node:assert/strict')
+const { execFileSync } = require('node:child_process')
+const { once } = require('node:events')
+const { mkdtempSync, rmSync } = require('node:fs')
+const { tmpdir } = require('node:os')
+const { join } = require('node:path')
 const { after, before, describe, test } = require('node:test')
+const { connect } = require('node:tls')
 const { inspect } = require('node:util')
 
 const { ConfigError, PgvpdError, Proxy } = require('pgvpd')
@@ -59,6 +65,24 @@ describe('a proxy', () => {
     const tenants = proxies.map((_, index) => `t${index}`)
     assert.deepEqual(await Promise.all(proxies.map((proxy, index) => tenantOf(login(proxy, tenants[index])))), tenants)
     await Promise.all(proxies.map((proxy) => proxy.stop()))
+  })
+
+  test('TLS is spoken on a port of its own', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'pgvpd-'))
+    const [tlsCert, tlsKey] = [join(directory, 'cert'), join(directory, 'key')]
+    const made = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-noenc', '-subj', '/CN=localhost']
+    execFileSync('openssl', [...made, '-keyout', tlsKey, '-out', tlsCert], { stdio: 'ignore' })
+    const proxy = await Proxy.start({ port: 0, tlsPort: 0, tlsCert, tlsKey })
+    assert.ok(proxy.tlsPort > 0 && proxy.tlsPort !== proxy.port)
+    const socket = connect({ port: proxy.tlsPort, host: '127.0.0.1', ALPNProtocols: ['postgresql'], rejectUnauthorized: false })
+    await once(socket, 'secureConnect')
+    assert.equal(socket.alpnProtocol, 'postgresql')
+    socket.destroy()
+    await proxy.stop()
+    rmSync(directory, { recursive: true })
+    const plain = await Proxy.start({ port: 0 })
+    assert.equal(plain.tlsPort, undefined)
+    await plain.stop()
   })
 
   test('a URL is encoded, with the password where one is given', async () => {

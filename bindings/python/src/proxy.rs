@@ -66,6 +66,10 @@ impl ProxyHandle {
         Ok((address.ip().to_string(), address.port()))
     }
 
+    fn tls_port(&self, py: Python<'_>) -> PyResult<Option<u16>> {
+        Ok(self.0.get(py)?.tls_addr().map(|address| address.port()))
+    }
+
     fn url(&self, py: Python<'_>, tenant: &str, database: &str, password: Option<&str>) -> PyResult<String> {
         let proxy = self.0.get(py)?;
         Ok(match password {

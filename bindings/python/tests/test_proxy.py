@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -31,6 +34,23 @@ def test_it_runs_within_with_on_a_free_port() -> None:
         port = proxy.port
     assert refuses(port)
     assert repr(proxy) == "<pgvpd.Proxy, not running>"
+
+
+def test_tls_is_spoken_on_a_port_of_its_own(tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert", tmp_path / "key"
+    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-subj", "/CN=localhost"]
+    subprocess.run([*new, "-keyout", key, "-out", cert], check=True, capture_output=True)
+    with Proxy(port=0, tls_port=0, tls_cert=str(cert), tls_key=str(key)) as proxy:
+        assert proxy.tls_port and proxy.tls_port != proxy.port
+        with socket.create_connection(("127.0.0.1", proxy.tls_port)) as client:
+            client.sendall(b"\0\0\0\x08\x04\xd2\x16\x2f")
+            assert client.recv(1) == b"S"
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            with context.wrap_socket(client) as secured:
+                assert secured.version() == "TLSv1.3"
+    with Proxy(port=0) as proxy:
+        assert proxy.tls_port is None
 
 
 def test_it_can_be_started_again_and_not_twice() -> None:

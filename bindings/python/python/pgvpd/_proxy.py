@@ -89,6 +89,11 @@ class Proxy(Service[_pgvpd.ProxyHandle]):
         """The TCP port it listens on, also where 0 was asked for."""
         return self._started.address()[1]
 
+    @property
+    def tls_port(self) -> Optional[int]:
+        """The TCP port of the TLS listener, the option `tls_port`; None where there is none."""
+        return self._started.tls_port()
+
     def url(self, tenant: str, database: str, password: Optional[str] = None) -> str:
         """A connection URL for a tenant, percent-encoded: `postgresql://<role>.<tenant>@<host>:<port>/<database>`.
 
