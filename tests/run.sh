@@ -258,6 +258,8 @@ chaos_seconds=10
 suite chaos env PGVPD_PG_BINDIR="$system" PGVPD_TEST_CHAOS_SECONDS=$chaos_seconds cargo test --workspace --all-features --test chaos
 suite clients tests --test clients
 grep '^[|+]' "$logs/clients.log" || true
+suite 'clients tls' tests --test tls_clients
+grep '^[|+]' "$logs/clients tls.log" || true
 if [ "$mode" != quick ]; then
     bindings/node/test.sh --install >"$logs/npm-package.log" 2>&1
     side_by_side bindings packages
