@@ -5,8 +5,8 @@
 #
 # Needs a PostgreSQL whose superuser these name and who may log in without a password, pgbouncer, pgbench, psql, openssl, and ports
 # 7521 to 7523. Gives app_user another password, and starts before the server, each with the same certificate (ECDSA, P-256): PgBouncer
-# with session pooling, pgvpd with session pooling, pgvpd passing through. All ask for SCRAM-SHA-256. Measures by turns, five times: logins
-# per second of four clients that log in over TLS, ask for 1 and leave, for four seconds; and a COPY of 400 MB to one client. Prints each
+# with session pooling, pgvpd with session pooling, pgvpd passing through. All ask for SCRAM-SHA-256. Measures by turns, nine times: logins
+# per second of four clients that log in over TLS, ask for 1 and leave, for three seconds; and a COPY of 400 MB to one client. Prints each
 # figure, and the time that the proxy's process has used for it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -75,12 +75,12 @@ account() { if [ "$1" = 0 ]; then echo app_user; else echo app_user.acme; fi; }
 for index in 0 1 2; do
     until PGUSER=$(account $index) PGPORT=$((7521 + index)) psql -qX -c '' 2>/dev/null; do read -rt 0.1 <> <(:) || true; done
 done
-for _ in 1 2 3 4 5; do
+for _ in 1 2 3 4 5 6 7 8 9; do
     for index in 0 1 2; do
         export PGUSER PGPORT=$((7521 + index))
         PGUSER=$(account $index)
         pid=${proxies[index]} before=$(used "${proxies[index]}")
-        report=$(pgbench -n -C -f "$files/script" -T 4 -c 4 2>/dev/null)
+        report=$(pgbench -n -C -f "$files/script" -T 3 -c 4 2>/dev/null)
         rate=$(sed -n 's/^tps = \([0-9.]*\).*/\1/p' <<<"$report")
         count=$(sed -n 's/^number of transactions actually processed: \([0-9]*\).*/\1/p' <<<"$report")
         awk -v name="${names[index]}" -v rate="$rate" -v n="$count" -v used=$(($(used "$pid") - before)) \

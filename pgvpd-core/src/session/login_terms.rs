@@ -41,6 +41,19 @@ pub(super) struct Legs {
     pub(super) allow_cleartext: bool,
 }
 
+#[cfg(test)]
+impl Legs {
+    /// Everybody on loopback, without TLS, and nothing allowed beyond that.
+    pub(super) const LOCAL: Self = Self {
+        client_is_local: true,
+        upstream_is_local: true,
+        client_is_tls: false,
+        upstream_is_tls: false,
+        allow_trust: false,
+        allow_cleartext: false,
+    };
+}
+
 /// What the client asked of the protocol beyond 3.0.
 pub(super) struct Negotiation {
     /// The version it asked for.

@@ -5,14 +5,7 @@ use crate::context::Injection;
 use crate::tenant::IdentityRules;
 use crate::wire::{TaggedFrames, WireError};
 
-const LOCAL: Legs = Legs {
-    client_is_local: true,
-    upstream_is_local: true,
-    client_is_tls: false,
-    upstream_is_tls: false,
-    allow_trust: false,
-    allow_cleartext: false,
-};
+const LOCAL: Legs = Legs::LOCAL;
 const REMOTE: Legs = Legs { client_is_local: false, ..LOCAL };
 
 /// A tenant whose context is set by a statement.
@@ -126,6 +119,55 @@ fn a_remote_client_inherits_no_trust_unless_that_is_allowed() {
     }
     assert!(auth(&mut acme(LOCAL), 0, &[]).is_ok());
     assert!(auth(&mut acme(Legs { allow_trust: true, ..REMOTE }), 0, &[]).is_ok());
+}
+
+/// A SASLInitialResponse with this data.
+fn scram_first(data: &str) -> Vec<u8> {
+    let mut body = b"SCRAM-SHA-256\0".to_vec();
+    body.extend(u32::try_from(data.len()).expect("short").to_be_bytes());
+    body.extend(data.bytes());
+    body
+}
+
+#[test]
+fn a_proof_that_the_server_would_take_for_an_attack_is_not_relayed_to_it() {
+    for (upstream_is_tls, data, is_relayed) in [
+        (true, "y,,n=,r=abc", false),
+        (true, "n,,n=,r=abc", true),
+        (false, "y,,n=,r=abc", true),
+        (false, "n,,n=,r=abc", true),
+    ] {
+        for who in [tenant("app_user.acme"), Who::Bypass] {
+            let mut login = machine(who, Legs { client_is_tls: true, upstream_is_tls, ..LOCAL });
+            auth(&mut login, 10, b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0").expect("offer");
+            match reply(&mut login, &scram_first(data)) {
+                Ok(()) => assert!(is_relayed && !login.to_upstream.is_empty(), "{data} {upstream_is_tls}"),
+                Err(LoginError::ChannelBinding) => assert!(!is_relayed && login.to_upstream.is_empty(), "{data}"),
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_login_whose_proof_the_proxy_has_given_begins_behind_it_and_is_confirmed_as_any() {
+    let mut login = acme(REMOTE).authenticated();
+    assert!(auth(&mut machine(Who::Bypass, LOCAL).authenticated(), 0, &[]).is_err(), "nothing is asked twice");
+    server(&mut login, tag::PARAMETER_STATUS, b"server_encoding\0UTF8\0").expect("status");
+    assert!(server(&mut login, tag::READY_FOR_QUERY, b"I").expect("ready").is_none(), "the context is not set yet");
+    let foreign = injected(&mut login, &row(&[b"off", b"globex", b"app_user", b"off"]));
+    assert!(matches!(refused(foreign), LoginError::NotConfirmed));
+}
+
+#[test]
+fn tls_is_a_safe_leg_for_a_password_and_gives_nobody_trust() {
+    let tls = Legs { client_is_tls: true, upstream_is_tls: true, ..REMOTE };
+    assert!(auth(&mut acme(tls), 3, &[]).is_ok());
+    assert!(auth(&mut acme(Legs { upstream_is_local: false, ..tls }), 3, &[]).is_ok());
+    assert!(auth(&mut acme(Legs { upstream_is_tls: false, ..tls }), 5, b"salt").is_ok());
+    assert!(matches!(refused(auth(&mut acme(tls), 0, &[])), LoginError::Trust));
+    let bare_server = Legs { upstream_is_local: false, upstream_is_tls: false, ..tls };
+    assert!(matches!(refused(auth(&mut acme(bare_server), 3, &[])), LoginError::Cleartext));
 }
 
 #[test]

@@ -313,16 +313,8 @@ mod tests {
         let (_client, client_side) = duplex(1000);
         let (mut client, mut upstream) = (Conn::new(client_side), Conn::new(upstream));
         upstream.queue(b"startup packet");
-        let legs = Legs {
-            client_is_local: true,
-            upstream_is_local: true,
-            client_is_tls: false,
-            upstream_is_tls: false,
-            allow_trust: false,
-            allow_cleartext: false,
-        };
         let negotiation = Negotiation { version: ProtocolVersion::V3_0, unknown_options: vec![] };
-        let login = Login::new(Who::Bypass, legs, negotiation);
+        let login = Login::new(Who::Bypass, Legs::LOCAL, negotiation);
         let driven = drive(login, &mut client, &mut upstream, async |_| Err(Ended::ClientGone));
         let driven = tokio::time::timeout(Duration::from_secs(60), driven);
         driven.await.expect("a login to a dead server ends")

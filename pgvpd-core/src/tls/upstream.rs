@@ -69,24 +69,23 @@ impl UpstreamTls {
     pub(crate) fn from_files(verification: &Verification<'_>, identity: Option<&Identity>) -> Result<Self, FileError> {
         let provider = provider();
         let mut digest = Sha256::new();
-        let verifier: Arc<dyn ServerCertVerifier> = match verification {
+        let judge = match verification {
+            Verification::None => {
+                digest.update(b"none");
+                Judge::Nobody
+            }
             Verification::Authorities(authorities) | Verification::System(authorities) => {
                 authorities.digest(&mut digest);
                 let roots = Arc::new(authorities.roots()?);
                 let inner = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
                 let inner = inner.map_err(FileError::verifier)?;
                 match verification {
-                    Verification::Authorities(authorities) => {
-                        Arc::new(OrItself { inner, trusted: authorities.certificates.clone() })
-                    }
-                    _ => inner,
+                    Verification::Authorities(_) => Judge::OrItself(inner, authorities.certificates.clone()),
+                    _ => Judge::Authorities(inner),
                 }
             }
-            Verification::None => {
-                digest.update(b"none");
-                Arc::new(Unverified(Arc::clone(&provider)))
-            }
         };
+        let verifier = Arc::new(Verifier { judge, provider: Arc::clone(&provider) });
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         let mut config = match identity {
@@ -122,15 +121,26 @@ impl UpstreamTls {
     }
 }
 
-/// Takes a server whose certificate is one of the trusted ones itself, too. Those that the PostgreSQL manual's recipe makes
-/// ("Creating Certificates") are authorities of their own, which X.509 does not take for a server's (RFC 5280, section 4.2.1.9).
+/// Judges a server's certificate, and that the server has its key.
 #[derive(Debug)]
-struct OrItself {
-    inner: Arc<WebPkiServerVerifier>,
-    trusted: Vec<CertificateDer<'static>>,
+struct Verifier {
+    judge: Judge,
+    provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for OrItself {
+#[derive(Debug)]
+enum Judge {
+    /// X.509, up to an authority.
+    Authorities(Arc<WebPkiServerVerifier>),
+    /// The same; and a server whose certificate is one of the trusted ones itself is taken, too. Those that the PostgreSQL manual's
+    /// recipe makes ("Creating Certificates") are authorities of their own, which X.509 does not take for a server's (RFC 5280,
+    /// section 4.2.1.9).
+    OrItself(Arc<WebPkiServerVerifier>, Vec<CertificateDer<'static>>),
+    /// `upstream_tls_verify = false`: any certificate will do, as with libpq's `sslmode=require`.
+    Nobody,
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -139,14 +149,19 @@ impl ServerCertVerifier for OrItself {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if !self.trusted.iter().any(|trusted| trusted == end_entity) {
-            return self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match &self.judge {
+            Judge::Nobody => Ok(ServerCertVerified::assertion()),
+            Judge::OrItself(_, trusted) if trusted.iter().any(|trusted| trusted == end_entity) => {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                match certificate::is_current(end_entity, now.as_secs()) {
+                    true => Ok(ServerCertVerified::assertion()),
+                    false => Err(CertificateError::Expired.into()),
+                }
+            }
+            Judge::Authorities(authorities) | Judge::OrItself(authorities, _) => {
+                authorities.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            }
         }
-        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-        if !certificate::is_current(end_entity, now.as_secs()) {
-            return Err(CertificateError::Expired.into());
-        }
-        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -155,7 +170,7 @@ impl ServerCertVerifier for OrItself {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, certificate, signature)
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -164,50 +179,10 @@ impl ServerCertVerifier for OrItself {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, certificate, signature)
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
-}
-
-/// `upstream_tls_verify = false`: any certificate will do, as with libpq's `sslmode=require`. That the server has its key is still
-/// proved.
-#[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
