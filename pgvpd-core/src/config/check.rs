@@ -77,7 +77,7 @@ pub(super) fn check(settings: Settings, own_tls: TlsConfigs) -> Result<Config, C
     });
     let proxy_protocol = proxy_protocol(&reader);
     let Pooling { mode: pool_mode, limits: pool, client_auth, secrets, mut notices } =
-        pooling(&reader, &mut identity, tls.clients.is_some());
+        pooling(&reader, &mut identity, tls.clients.is_some() || settings.value("tls_cert").is_some());
     notices.extend(tls_notices);
     let resolvers = resolvers(&reader, &mut identity);
     let log_level = reader.read("log_level", values::log_level).unwrap_or_else(|| "info".into());

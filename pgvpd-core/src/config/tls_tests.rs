@@ -70,6 +70,11 @@ fn what_cannot_be_meant_is_refused_and_says_what_to_change() -> Result<(), Box<d
         (vec![("tls_key", "@key")], "tls_key", "needs tls_cert"),
         (vec![("tls_cert", "@nowhere"), ("tls_key", "@key")], "tls_cert", "cannot read"),
         (vec![("tls_cert", "@empty"), ("tls_key", "@key")], "tls_cert", "holds no certificate"),
+        (
+            vec![("tls_cert", "@empty"), ("tls_key", "@key"), ("auth_file", "@empty")],
+            "tls_cert",
+            "holds no certificate",
+        ),
         (vec![("tls_cert", "@cert"), ("tls_key", "@empty")], "tls_key", "holds no private key"),
         (vec![("tls_cert", "@cert"), ("tls_key", "@cert")], "tls_key", "holds no private key"),
         (vec![("tls_cert", "@cert"), ("tls_key", "@other_key")], "tls_cert", "the key is not that of the certificate"),

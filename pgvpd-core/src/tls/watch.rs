@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use crate::config::Config;
@@ -14,6 +15,9 @@ use crate::shared::Shared;
 
 /// How long nothing more has to happen until files are read: a certificate and its key are written one after the other.
 const SETTLED_AFTER: Duration = Duration::from_millis(300);
+
+/// After which they are read in any case.
+const SETTLED_AT_LAST: Duration = Duration::from_secs(5);
 
 /// Watches the files of the configuration that is in force, until the proxy stops.
 pub(crate) async fn keep(shared: Arc<Shared>) {
@@ -35,8 +39,9 @@ pub(crate) async fn keep(shared: Arc<Shared>) {
             () = shared.reloaded.notified() => continue,
             () = changed.notified() => {}
         }
-        // Until they are left alone.
-        while tokio::time::timeout(SETTLED_AFTER, changed.notified()).await.is_ok() {}
+        // Until they are left alone, or long enough: somebody may write in the same directory all the time.
+        let enough = Instant::now() + SETTLED_AT_LAST;
+        while Instant::now() < enough && timeout(SETTLED_AFTER, changed.notified()).await.is_ok() {}
         read_again(&shared).await;
     }
 }
