@@ -9,7 +9,7 @@ from .verdicts import Verdict, judge
 from .workloads import WORKLOADS, Figure, Workload
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "performance"
-BY_HAND = [PAGES / "signing.md", PAGES / "resolvers.md"]
+BY_HAND = [PAGES / "signing.md", PAGES / "resolvers.md", PAGES / "tls.md"]
 
 INTRODUCTION = """\
 # Performance
@@ -44,7 +44,7 @@ def page(results: Results) -> str:
     parts += [f"**Note:** {note}\n" for note in results.notes]
     parts += ["## Verdict\n", REQUIRED, verdicts(results)]
     parts += [_section(results, workload) for workload in measured(results)]
-    # Measured by signing.sh and resolvers.sh, and written by hand.
+    # Measured by signing.sh, resolvers.sh and tls.sh, and written by hand.
     parts += [page.read_text() for page in BY_HAND]
     return "\n".join(parts)
 
