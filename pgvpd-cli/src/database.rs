@@ -8,11 +8,17 @@ use anyhow::{Context, anyhow};
 use clap::{Arg, ArgMatches, ValueHint};
 use pgvpd_core::config::UpstreamAddress;
 use tokio::sync::mpsc;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::Host;
 use tokio_postgres::error::{DbError, SqlState};
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Socket, tls::NoTlsStream};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::database_tls::Parameters;
 use crate::exit::Exit;
+
+/// What a connection over TLS, or one that could have been, is to the library.
+type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
 /// How long the server may take to answer, where `connect_timeout` does not say.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,6 +40,7 @@ pub(crate) fn argument() -> Arg {
 /// A database that is not connected to yet.
 pub(crate) struct Target {
     config: Config,
+    tls: MakeRustlsConnect,
     /// The command line named nothing but the database, if that.
     is_name: bool,
 }
@@ -54,20 +61,34 @@ impl Target {
 
     fn read(conninfo: &str, variable: Variables<'_>) -> anyhow::Result<Self> {
         let is_name = !conninfo.contains('=') && !is_url(conninfo) && !conninfo.is_empty();
-        let mut config = if is_name {
+        let (mut config, parameters) = if is_name {
             let mut config = Config::new();
             config.dbname(conninfo);
-            config
+            (config, Parameters::default())
         } else {
-            conninfo.parse().map_err(|error| unreadable(&error))?
+            let (rest, parameters) = Parameters::take(conninfo, is_url(conninfo))?;
+            (rest.parse::<Config>().map_err(|error| unreadable(&error))?, parameters)
         };
         complete(&mut config, variable)?;
-        Ok(Self { config, is_name: is_name || conninfo.is_empty() })
+        if config.get_hosts().is_empty() {
+            // A certificate is for a name, or for the address where nothing else is known.
+            for address in config.get_hostaddrs().to_vec() {
+                config.host(address.to_string());
+            }
+        }
+        let (ssl_mode, tls) = parameters.completed(variable).connector(config.get_hosts().first())?;
+        config.ssl_mode(ssl_mode);
+        Ok(Self { config, tls, is_name: is_name || conninfo.is_empty() })
     }
 
     /// The parameters of the connection, with the password.
     pub(crate) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// For connections with these parameters, or some that differ in whose they are.
+    pub(crate) fn tls(&self) -> MakeRustlsConnect {
+        self.tls.clone()
     }
 
     /// Connects, and finds out whether the server is one that the SQL works on.
@@ -81,7 +102,7 @@ impl Target {
     async fn connected(&self) -> anyhow::Result<Database> {
         let limit = self.config.get_connect_timeout().copied().unwrap_or(PATIENCE);
         // The library's own limit is only that of the socket, and of one address.
-        let connected = tokio::time::timeout(limit, self.config.connect(NoTls)).await;
+        let connected = tokio::time::timeout(limit, self.config.connect(self.tls())).await;
         let (client, connection) = match connected {
             Ok(connected) => connected.map_err(|error| self.refused(&error))?,
             Err(_) => {
@@ -167,8 +188,7 @@ impl Target {
                 "name one that exists with --database, or create it (createdb)"
             }
             code if *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
-                "name another user, or allow it in pg_hba.conf; this release connects without TLS, so that a line \
-                 hostssl does not count"
+                "name another user, or allow it in pg_hba.conf"
             }
             code if *code == SqlState::CANNOT_CONNECT_NOW => "try again in a moment",
             _ => return explained(error).context(format!("{place} refuses the connection")),
@@ -292,13 +312,6 @@ fn complete(config: &mut Config, variable: Variables<'_>) -> anyhow::Result<()> 
     if config.get_application_name().is_none() {
         config.application_name("pgvpd");
     }
-    let demanded = variable("PGSSLMODE").filter(|mode| ["require", "verify-ca", "verify-full"].contains(&&**mode));
-    if config.get_ssl_mode() == SslMode::Require || demanded.is_some() {
-        return Err(anyhow!(
-            "this release connects without TLS and cannot do what sslmode demands; run it beside the server, over its \
-             Unix socket, with sslmode=disable"
-        ));
-    }
     Ok(())
 }
 
@@ -316,10 +329,6 @@ fn is_url(conninfo: &str) -> bool {
 fn unreadable(error: &tokio_postgres::Error) -> anyhow::Error {
     let cause = causes(error);
     let known = [
-        "sslmode",
-        "sslrootcert",
-        "sslcert",
-        "sslkey",
         "sslnegotiation",
         "gssencmode",
         "passfile",
@@ -334,10 +343,6 @@ fn unreadable(error: &tokio_postgres::Error) -> anyhow::Error {
     ];
     let named = known.into_iter().find(|name| cause.contains(&format!("`{name}`")));
     match named {
-        Some(name) if name.starts_with("ssl") => anyhow!(
-            "--database: {name} cannot be used: this release connects without TLS; run it beside the server, over its \
-             Unix socket, with sslmode=disable"
-        ),
         Some(name) => anyhow!("--database: {name} cannot be used, or its value is not valid"),
         None => anyhow!(
             "--database is not understood; give a name, a URL such as postgresql://user@host:5432/name, or pairs such as \
@@ -347,7 +352,7 @@ fn unreadable(error: &tokio_postgres::Error) -> anyhow::Error {
 }
 
 /// Lets the connection work, and collects what the server says without being asked.
-fn driven(mut connection: Connection<Socket, NoTlsStream>) -> mpsc::UnboundedReceiver<DbError> {
+fn driven(mut connection: Connection<Socket, TlsStream>) -> mpsc::UnboundedReceiver<DbError> {
     let (sender, notices) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         // An error ends the queries that are under way, which report it.
@@ -377,6 +382,8 @@ fn causes(error: &tokio_postgres::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio_postgres::config::SslMode;
+
     use super::*;
 
     fn read(conninfo: &str, variables: &[(&str, &str)]) -> anyhow::Result<Config> {
@@ -436,14 +443,10 @@ mod tests {
     }
 
     #[test]
-    fn what_demands_tls_is_refused_and_nothing_that_was_given_is_shown() {
-        for conninfo in ["sslmode=require", "sslmode=verify-full", "sslrootcert=/x", "postgresql://h/d?sslmode=require"]
-        {
-            let error = read(conninfo, &[]).err().map(|error| error.to_string()).unwrap_or_default();
-            assert!(error.contains("without TLS"), "{conninfo}: {error}");
-        }
-        assert!(read("", &[("PGSSLMODE", "verify-full")]).is_err());
-        assert!(read("sslmode=prefer", &[("PGSSLMODE", "prefer")]).is_ok());
+    fn what_is_not_understood_is_refused_and_nothing_that_was_given_is_shown() {
+        assert!(read("sslmode=require host=db", &[]).is_ok_and(|config| config.get_ssl_mode() == SslMode::Require));
+        assert!(read("host=db", &[("PGSSLMODE", "require")]).is_ok_and(|it| it.get_ssl_mode() == SslMode::Require));
+        assert!(read("host=db", &[("PGSSLMODE", "secret")]).is_err_and(|error| !error.to_string().contains("cret")));
         for conninfo in ["password=se cret=x", "password='secret", "postgresql://a:secret@h:port/d", "secret = "] {
             let error = read(conninfo, &[]).err().map(|error| format!("{error:?}")).unwrap_or_default();
             assert!(error.contains("--database") && !error.contains("cret"), "{conninfo}: {error}");

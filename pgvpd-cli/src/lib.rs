@@ -5,6 +5,7 @@ mod check;
 mod completions;
 mod config_file;
 mod database;
+mod database_tls;
 mod demo;
 mod escape;
 mod exit;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Config, NoTls};
 
 use super::finding::{Finding, Severity};
 use super::rules;
@@ -59,7 +59,7 @@ enum Attempt {
 async fn attempt(target: &Target, database: &Database, role: &str, password: &str) -> Attempt {
     let mut config: Config = target.config().clone();
     config.user(role).password(password).dbname(&database.name).options("");
-    let error = match tokio::time::timeout(LIMIT, config.connect(NoTls)).await {
+    let error = match tokio::time::timeout(LIMIT, config.connect(target.tls())).await {
         Ok(Ok(_)) => return Attempt::Accepted,
         Ok(Err(error)) => error,
         Err(_) => return Attempt::Unknown("the server does not answer".into()),

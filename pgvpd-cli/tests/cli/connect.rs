@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::support::{Site, TestResult, logging};
+use crate::support::{Site, TestResult, eventually, logging};
 
 fn conninfo(site: &Site, rest: &str) -> String {
     format!("host=127.0.0.1 port={} {rest}", site.postgres.port())
@@ -30,7 +30,8 @@ async fn each_way_of_not_getting_there_says_what_to_change() -> TestResult {
     }
     for (database, part) in [
         ("host=a b", "is not understood"),
-        ("sslmode=verify-full", "without TLS"),
+        ("sslmode=verifyful", "sslmode is none of disable"),
+        ("host=db sslmode=verify-full sslrootcert=/nowhere", "cannot read /nowhere"),
         ("password='s3cret", "is not understood"),
     ] {
         let said = site.pgvpd(&["init", "-d", database]).code(2);
@@ -52,13 +53,54 @@ async fn a_password_that_is_not_given_is_asked_for_and_a_socket_is_found() {
     assert!(said.contains("asks for the password of postgres; set PGPASSWORD"), "{said}");
 }
 
+/// A certificate for 127.0.0.1, which is its own authority, in a server that takes no other connections than over TLS.
+async fn secured(site: &Site) -> Result<String, Box<dyn std::error::Error>> {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()])?;
+    for (name, text) in [("server.crt", made.cert.pem()), ("server.key", made.signing_key.serialize_pem())] {
+        // By the server itself, so that the files are its user's.
+        let lines = text.replace('\r', "");
+        let sql =
+            format!("COPY (SELECT unnest(string_to_array('{lines}', E'\\n'))) TO PROGRAM 'umask 077; cat > {name}'");
+        site.execute(&sql).await;
+    }
+    site.execute("ALTER SYSTEM SET ssl = on").await;
+    site.postgres.set_hba(["hostssl all all 127.0.0.1/32 scram-sha-256", "local all all scram-sha-256"]).await?;
+    Ok(made.cert.pem())
+}
+
 #[tokio::test]
-async fn where_only_tls_is_let_in_it_is_said_that_this_release_has_none() -> TestResult {
+async fn tls_is_spoken_and_verified_as_psql_does_it() -> TestResult {
     let postgres: &'static _ = Box::leak(Box::new(logging().start().await?));
     let site = Site::of(postgres, "postgres", "postgres", postgres.password());
-    postgres.set_hba(["hostssl all all 127.0.0.1/32 scram-sha-256", "local all all scram-sha-256"]).await?;
-    let said = site.refused(&["init"]);
-    assert!(said.contains("no pg_hba.conf entry") && said.contains("this release connects without TLS"), "{said}");
+    let trusted = secured(&site).await?;
+    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?.cert.pem();
+    let (trusted, other) = (write(&site, "trusted.crt", &trusted)?, write(&site, "other.crt", &other)?);
+    // libpq's default asks for it, too.
+    let said = |more: &str| {
+        let ended = site.pgvpd(&["key", "list", "-d", &conninfo(&site, more)]);
+        let output = ended.get_output();
+        [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned()).concat()
+    };
+    eventually("the server speaks TLS", async || said("").contains("is not installed")).await;
+    for (mode, root, expected) in [
+        ("prefer", None, "is not installed"),
+        ("require", None, "is not installed"),
+        ("verify-full", Some(&trusted), "is not installed"),
+        ("verify-ca", Some(&trusted), "is not installed"),
+        ("disable", None, "no pg_hba.conf entry"),
+        ("verify-full", Some(&other), "certificate"),
+        ("require", Some(&other), "certificate"),
+    ] {
+        let root = root.map(|root| format!("sslrootcert='{root}'")).unwrap_or_default();
+        let said = said(&format!("sslmode={mode} {root}"));
+        assert!(said.contains(expected), "{mode} {root}: {said}");
+    }
     postgres.stop().await?;
     Ok(())
+}
+
+fn write(site: &Site, name: &str, text: &str) -> Result<String, Box<dyn std::error::Error>> {
+    let path = site.path(name);
+    std::fs::write(&path, text)?;
+    Ok(path.display().to_string())
 }

@@ -65,6 +65,11 @@ impl UpstreamTls {
         Self { config, origin }
     }
 
+    /// The configuration, for a program that speaks with the server itself.
+    pub fn config(&self) -> &Arc<ClientConfig> {
+        &self.config
+    }
+
     /// From files; `identity` is what the proxy shows a server that asks.
     pub(crate) fn from_files(verification: &Verification<'_>, identity: Option<&Identity>) -> Result<Self, FileError> {
         let provider = provider();
