@@ -1,6 +1,7 @@
 //! TLS with PostgreSQL, and what becomes of proofs that are bound to a TLS connection.
 
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair};
+use support::resolving::{INSTALL, KEY};
 use support::tls::{Authority, Files, Issued, client_config, log_in_over_tls, out_of_time, params, secure, tls_site};
 use tokio_postgres::Client;
 use tokio_postgres::config::ChannelBinding;
@@ -239,5 +240,29 @@ async fn a_wrong_password_and_an_unknown_role_read_the_same_over_tls() -> TestRe
     let client = log_in_over_tls(&config, client_config(&site.authority, None)).await?;
     let row = client.query_one("SHOW application_name", &[]).await?;
     assert_eq!(row.get::<_, &str>(0), "checkout");
+    Ok(())
+}
+
+/// Whoever has judged the proof, the context is signed, verified and confirmed before the session begins.
+#[tokio::test]
+async fn a_context_is_signed_over_tls_as_without() -> TestResult {
+    let (cluster, authority, files) = (Cluster::start().await, Authority::new("signed"), Files::new());
+    let own = authority.server(&["localhost", "127.0.0.1"]);
+    secure(&cluster, &own, &authority).await;
+    cluster.admin().await.batch_execute(INSTALL).await?;
+    let ca = files.write("ca.crt", &authority.pem);
+    let (cert, key) = (files.write("own.crt", &own.cert), files.write("own.key", &own.key));
+    let mut options = vec![("tls_cert", cert.as_str()), ("tls_key", key.as_str()), ("context_signing_key", KEY)];
+    options.extend([("upstream_tls", "true"), ("upstream_tls_ca", ca.as_str())]);
+    let is_pooled = mode() == Mode::Session;
+    options.extend(support::auth_query_options().into_iter().filter(|(name, _)| is_pooled || *name != "pool_mode"));
+    let proxy = proxy_for(&cluster.postgres, &options).await?;
+    let client = log_in_over_tls(&proxy.config("app_user.acme"), client_config(&authority, None)).await?;
+    let tenant = async || client.query_one("SELECT current_tenant_id()", &[]).await.map(|row| row.get::<_, String>(0));
+    assert_eq!(tenant().await?, "acme");
+    client.batch_execute("SET app.current_tenant_id = 'globex'").await?;
+    assert_eq!(tenant().await?, "acme", "what SQL sets is not what counts");
+    client.batch_execute("RESET ALL").await?;
+    assert_eq!(tenant().await?, "acme", "put back");
     Ok(())
 }
