@@ -3,7 +3,7 @@
 use support::tls::{Authority, Files, Issued, TlsSite, client_config, log_in_over_tls, out_of_time, params, tls_site};
 use tokio_postgres::{Client, Error};
 
-use crate::support::{Mode, SHOP, TestProxy, TestResult, eventually, mode, proxy_for, psql};
+use crate::support::{Mode, SHOP, TestProxy, TestResult, eventually, mode, proxy_for, psql, startup_packet, within};
 
 const MAP: &str = "
 [[identity]]
@@ -193,5 +193,40 @@ async fn a_program_brings_its_own_configurations() -> TestResult {
     let client = log_in_over_tls(&config, client_config(&authority, None)).await?;
     let row = client.query_one("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", &[]).await?;
     assert!(row.get::<_, bool>(0));
+    Ok(())
+}
+
+/// With a ticket no certificate is shown again: it is that of the first time which counts.
+#[tokio::test]
+async fn a_session_that_is_resumed_is_still_that_certificates() -> TestResult {
+    use std::sync::Arc;
+
+    use pgvpd_core::rustls::pki_types::ServerName;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_rustls::TlsConnector;
+
+    let site = tls_site().await;
+    let (authority, files) = (Authority::new("clients"), Files::new());
+    let (ca, map) = (files.write("clients.crt", &authority.pem), files.write("map.toml", MAP));
+    let asked = [("tls_client_ca", ca.as_str()), ("client_cert", "tenant"), ("cert_map", map.as_str())];
+    let proxy = proxy_for(&site.cluster.postgres, &[&site.with_clients()[..], &asked].concat()).await?;
+    let globex = authority.client("x", &["spiffe://example.org/tenant/globex"]);
+    let config = Arc::new(client_config(&site.authority, Some(&globex)));
+    for (kind, user, answer) in [
+        ("Some(Full)", "app_user.globex", b'R'),
+        ("Some(Resumed)", "app_user.globex", b'R'),
+        ("Some(Resumed)", "app_user.acme", b'E'),
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", proxy.port())).await?;
+        stream.write_all(b"\0\0\0\x08\x04\xd2\x16\x2f").await?;
+        assert_eq!(stream.read_u8().await?, b'S');
+        let connector = TlsConnector::from(Arc::clone(&config));
+        let mut tls = connector.connect(ServerName::try_from("localhost")?, stream).await?;
+        tls.write_all(&startup_packet(196_608, &[("user", user), ("database", SHOP)])).await?;
+        let mut said = [0; 200];
+        let count = within("an answer", tls.read(&mut said)).await?;
+        assert_eq!(format!("{:?}", tls.get_ref().1.handshake_kind()), kind, "{user}");
+        assert!(count > 0 && said[0] == answer, "{user}: {}", String::from_utf8_lossy(&said[..count]));
+    }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -45,10 +46,13 @@ impl TlsSocket {
         self.end_point.as_ref()
     }
 
-    /// What the client's certificate names, where it has shown one. It has been verified.
+    /// What the client's certificate names, where it has shown one that is valid now. It has been verified; where a session is
+    /// resumed that was before, and its time may be over since.
     pub(crate) fn peer_names(&self) -> Option<CertificateNames> {
         let (_, session) = self.stream.get_ref();
-        certificate::names(session.peer_certificates()?.first()?)
+        let certificate = session.peer_certificates()?.first()?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
+        certificate::is_current(certificate, now).then(|| certificate::names(certificate)).flatten()
     }
 
     /// True if both have agreed that this is PostgreSQL's protocol.
