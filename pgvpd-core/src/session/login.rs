@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 
 use super::login_error::{LoginEnd, LoginError};
 use super::login_statement::{Progress, Statement};
+use super::login_terms::Reply;
 pub(super) use super::login_terms::{Legs, LoggedIn, Negotiation, Permit, Who, warn_of_role};
 use crate::auth::{SCRAM_SHA_256, md5_password};
 use crate::config::RoleCheck;
@@ -31,7 +32,7 @@ use crate::tenant::VariableName;
 use crate::wire::{
     Authentication, BackendKeyData, CancelKey, DataRow, ErrorFields, Frame, ParameterStatus, ProtocolVersion,
     TransactionStatus, authentication_cleartext_password, authentication_sasl, negotiate_protocol_version,
-    password_message, sasl_initial, tag,
+    password_message, tag,
 };
 
 /// Server encodings under which the bytes of a startup parameter are the characters that the proxy means.
@@ -39,17 +40,6 @@ const UTF8_ENCODINGS: &[&[u8]] = &[b"UTF8", b"SQL_ASCII"];
 
 /// Rows that are kept of the answer to SHOW: 32 context variables, role and is_superuser are fewer.
 const MAX_SHOWN: usize = 64;
-
-/// What the one reply that the server waits for is to be.
-#[derive(Debug, Clone, Copy)]
-enum Reply {
-    /// Passed on as it is.
-    Relay,
-    /// The first message of SCRAM, passed on as it is if that can work.
-    RelayFirst,
-    /// A password, hashed here for an MD5 request with this salt.
-    HashMd5 { salt: [u8; 4] },
-}
 
 #[derive(Debug)]
 enum State {
@@ -157,7 +147,7 @@ impl Login {
         };
         match (reply, &self.who) {
             // The server, which has offered channel binding, would take its absence from the offer for an attack.
-            (Reply::RelayFirst, _) if self.legs.upstream_is_tls && says_not_offered(message.body) => {
+            (Reply::RelayFirst, _) if self.legs.upstream_is_tls && Reply::says_not_offered(message.body) => {
                 return Err(LoginError::ChannelBinding);
             }
             (Reply::HashMd5 { salt }, Who::Tenant { identity, .. }) => {
@@ -487,11 +477,6 @@ impl Login {
             },
         }
     }
-}
-
-/// True if a client's first message of SCRAM says that it could bind to the channel, and believes that the server could not.
-fn says_not_offered(body: &[u8]) -> bool {
-    sasl_initial(body).is_some_and(|(_, data)| data.first() == Some(&b'y'))
 }
 
 /// Appends a message as it came.

@@ -2,7 +2,7 @@
 
 use crate::context::{Confirmed, Injection, RoleFault, Token};
 use crate::tenant::Identity;
-use crate::wire::{CancelKey, ProtocolVersion, negotiate_protocol_version};
+use crate::wire::{CancelKey, ProtocolVersion, negotiate_protocol_version, sasl_initial};
 
 /// Who logs in.
 pub(super) enum Who {
@@ -52,6 +52,24 @@ impl Legs {
         allow_trust: false,
         allow_cleartext: false,
     };
+}
+
+/// What the one reply that the server waits for is to be.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Reply {
+    /// Passed on as it is.
+    Relay,
+    /// The first message of SCRAM, passed on as it is if that can work.
+    RelayFirst,
+    /// A password, hashed here for an MD5 request with this salt.
+    HashMd5 { salt: [u8; 4] },
+}
+
+impl Reply {
+    /// True if a client's first message of SCRAM says that it could bind to the channel, and believes that the server could not.
+    pub(super) fn says_not_offered(body: &[u8]) -> bool {
+        sasl_initial(body).is_some_and(|(_, data)| data.first() == Some(&b'y'))
+    }
 }
 
 /// What the client asked of the protocol beyond 3.0.
