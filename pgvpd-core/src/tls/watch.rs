@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::shared::Shared;
 
 /// How long nothing more has to happen until files are read: a certificate and its key are written one after the other.
@@ -23,6 +23,7 @@ const SETTLED_AT_LAST: Duration = Duration::from_secs(5);
 pub(crate) async fn keep(shared: Arc<Shared>) {
     let changed = Arc::new(Notify::new());
     let mut watched: Option<Watched> = None;
+    let mut complaint = None;
     loop {
         let directories = directories(&shared.config.load());
         if watched.as_ref().map(|watched| &watched.directories) != Some(&directories) {
@@ -42,7 +43,12 @@ pub(crate) async fn keep(shared: Arc<Shared>) {
         // Until they are left alone, or long enough: somebody may write in the same directory all the time.
         let enough = Instant::now() + SETTLED_AT_LAST;
         while Instant::now() < enough && timeout(SETTLED_AFTER, changed.notified()).await.is_ok() {}
-        read_again(&shared).await;
+        let found = read_again(&shared).await.err().map(|error| error.to_string());
+        // Said once: whatever is written beside bad files has them read again.
+        if let Some(error) = found.as_ref().filter(|_| found != complaint) {
+            warn!(error, "certificates have changed and are not valid; those from before stay in force");
+        }
+        complaint = found;
     }
 }
 
@@ -81,23 +87,16 @@ fn directories(config: &Config) -> BTreeSet<PathBuf> {
 }
 
 /// Takes what the files say now, in whole; where something is wrong with them, what they said before stays in force.
-async fn read_again(shared: &Shared) {
+async fn read_again(shared: &Shared) -> Result<(), ConfigError> {
     loop {
         let current = shared.config.load_full();
         let config = Arc::clone(&current);
-        let Ok(read) = tokio::task::spawn_blocking(move || config.with_tls_read_again()).await else { return };
-        let next = match read {
-            Ok(Some(next)) => Arc::new(next),
-            Ok(None) => return,
-            Err(error) => {
-                warn!(%error, "certificates have changed and are not valid; those from before stay in force");
-                return;
-            }
-        };
+        let Ok(read) = tokio::task::spawn_blocking(move || config.with_tls_read_again()).await else { return Ok(()) };
+        let Some(next) = read?.map(Arc::new) else { return Ok(()) };
         // A reload that has come meanwhile counts, and is read again itself.
         if Arc::ptr_eq(&shared.config.compare_and_swap(&current, next), &current) {
             info!("certificates have changed and are in force for new connections");
-            return;
+            return Ok(());
         }
     }
 }
