@@ -305,3 +305,21 @@ async fn tls_begins_behind_a_proxy_header() -> TestResult {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn tls_1_2_and_1_3_are_spoken_and_nothing_older() -> TestResult {
+    let site = tls_site().await;
+    let proxy = proxy(site, &[]).await;
+    for (newest, is_spoken) in [("TLSv1.3", true), ("TLSv1.2", true), ("TLSv1.1", false)] {
+        let conninfo = format!(
+            "host=localhost hostaddr=127.0.0.1 port={} user=app_user.acme dbname={SHOP} sslmode=verify-full sslrootcert={} \
+             ssl_min_protocol_version=TLSv1 ssl_max_protocol_version={newest}",
+            proxy.port(),
+            site.ca()
+        );
+        let said = psql(&[&conninfo, "-c", "\\conninfo"], "").await;
+        assert_eq!(said.code == 0, is_spoken, "{newest}: {} {}", said.out, said.err);
+        assert!(!is_spoken || said.out.contains(&format!("protocol: {newest}")), "{}", said.out);
+    }
+    Ok(())
+}
