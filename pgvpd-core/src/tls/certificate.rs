@@ -72,6 +72,7 @@ pub(super) fn is_current(der: &[u8], now: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use rcgen::{CertificateParams, DnType, KeyPair, SanType, SignatureAlgorithm};
 
     use super::*;
@@ -106,6 +107,20 @@ mod tests {
         assert_eq!(found.dns, ["app.example.org"]);
         assert_eq!(found.uris, ["spiffe://example.org/acme"]);
         assert!(names(b"no certificate").is_none() && end_point(b"").is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(at in any::<prop::sample::Index>(), byte in any::<u8>(), end in any::<prop::sample::Index>()) {
+            let mut params = CertificateParams::new(["app.example.org".to_owned()]).expect("names");
+            params.distinguished_name.push(DnType::CommonName, "acme-app");
+            let mut der = made(&params, &rcgen::PKCS_ECDSA_P256_SHA256);
+            let (at, end) = (at.index(der.len()), end.index(der.len()));
+            der[at] = byte;
+            for bytes in [&der[..], &der[..end]] {
+                let _ = (names(bytes), end_point(bytes), is_current(bytes, 0));
+            }
+        }
     }
 
     #[test]

@@ -205,7 +205,9 @@ proptest! {
     fn any_bytes_are_read_or_refused(message in proptest::collection::vec(any::<u8>(), 0..80), text in "[nycrspim=,a-z0-9]{0,60}") {
         for message in [message.as_slice(), text.as_bytes()] {
             let verifier = Verifier::decoy(vec![1; 16], 1, [2; 32], [3; 32]);
-            let _ = Challenge::new(message, verifier.clone(), &Nonce::new([0; 18]), &Offer::Plain);
+            for offer in [Offer::Plain, Offer::PlainOfBoth, Offer::Bound(std::sync::Arc::from([7; 32]))] {
+                let _ = Challenge::new(message, verifier.clone(), &Nonce::new([0; 18]), &offer);
+            }
             let challenge = Challenge::new(b"n,,n=,r=abc", verifier, &Nonce::new([0; 18]), &Offer::Plain);
             prop_assert!(challenge.expect("a first message").judge(message).is_err());
             prop_assert!(ClientFirst::new(Nonce::new([0; 18]), Binding::None).challenged(message).is_err());
