@@ -171,8 +171,8 @@ impl From<&LoginError> for Refusal {
         match error {
             LoginError::Connect(connect) => Self::unreachable(error, connect),
             LoginError::ChannelBinding => Self::new(SqlState::INVALID_AUTHORIZATION, error).hint(
-                "With auth_user or auth_file the proxy authenticates clients on TLS itself. Until then, connect with \
-                 channel_binding=disable.",
+                "With auth_user or auth_file the proxy authenticates tenants' clients on TLS itself. Until then, and as a \
+                 bypass user, connect with channel_binding=disable.",
             ),
             LoginError::UpstreamClosed | LoginError::UpstreamProtocol(_) => {
                 Self::new(SqlState::CONNECTION_FAILURE, error)

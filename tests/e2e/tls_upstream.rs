@@ -89,7 +89,7 @@ async fn a_server_that_does_not_prove_itself_gets_no_login() -> TestResult {
             authority.issue(params(&["localhost", "127.0.0.1"], ExtendedKeyUsagePurpose::ClientAuth)),
             &ca,
             "not valid",
-            "",
+            "upstream_tls_ca",
         ),
         (authority.server(&["localhost", "127.0.0.1"]), &other, "does not trust", "upstream_tls_ca"),
     ] {
@@ -131,6 +131,7 @@ async fn a_servers_own_certificate_can_be_the_one_that_is_trusted() -> TestResul
     for (bad, expected) in [
         (issued(own(&["db.example.org"])), "another name"),
         (issued(out_of_time(own(&["localhost", "127.0.0.1"]), 2020, 2021)), "has expired"),
+        (issued(out_of_time(own(&["localhost", "127.0.0.1"]), 2100, 2101)), "not valid yet"),
     ] {
         let path = files.write("bad.crt", &bad.cert);
         secure(&cluster, &bad, &Authority::new("unused")).await;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rustls::CertificateError;
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -62,12 +63,15 @@ pub(super) fn names(der: &[u8]) -> Option<CertificateNames> {
     Some(names)
 }
 
-/// True if a certificate's time has come and is not over.
-pub(super) fn is_current(der: &[u8], now: u64) -> bool {
-    let Ok((_, certificate)) = X509Certificate::from_der(der) else { return false };
+/// Whether a certificate's time has come and is not over.
+pub(super) fn check_time(der: &[u8], now: u64) -> Result<(), CertificateError> {
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| CertificateError::BadEncoding)?;
     let validity = certificate.validity();
-    let now = i64::try_from(now).unwrap_or(i64::MAX);
-    (validity.not_before.timestamp()..=validity.not_after.timestamp()).contains(&now)
+    match i64::try_from(now).unwrap_or(i64::MAX) {
+        now if now < validity.not_before.timestamp() => Err(CertificateError::NotValidYet),
+        now if now > validity.not_after.timestamp() => Err(CertificateError::Expired),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -118,7 +122,7 @@ mod tests {
             let (at, end) = (at.index(der.len()), end.index(der.len()));
             der[at] = byte;
             for bytes in [&der[..], &der[..end]] {
-                let _ = (names(bytes), end_point(bytes), is_current(bytes, 0));
+                let _ = (names(bytes), end_point(bytes), check_time(bytes, 0));
             }
         }
     }
@@ -130,9 +134,7 @@ mod tests {
         params.not_after = rcgen::date_time_ymd(2030, 1, 1);
         let der = made(&params, &rcgen::PKCS_ECDSA_P256_SHA256);
         // 2019, 2025 and 2031.
-        assert_eq!(
-            [1_550_000_000, 1_750_000_000, 1_925_000_000].map(|now| is_current(&der, now)),
-            [false, true, false]
-        );
+        let found = [1_550_000_000, 1_750_000_000, 1_925_000_000].map(|now| check_time(&der, now));
+        assert_eq!(found, [Err(CertificateError::NotValidYet), Ok(()), Err(CertificateError::Expired)]);
     }
 }

@@ -78,6 +78,9 @@ impl HandshakeError {
                 "upstream_host must be among the certificate's names (subjectAltName; a common name does not count).",
             ),
             (_, Some(Fault::Issuer)) => Some("upstream_tls_ca names the file of the authority's certificate."),
+            (_, Some(Fault::Other)) => Some(
+                "The proxy's log has the reason. A certificate that is an authority's own can be named itself in upstream_tls_ca.",
+            ),
             (Self::Tls(rustls::Error::AlertReceived(_)), _) => {
                 Some("A server that asks for a certificate is shown that of upstream_tls_cert.")
             }

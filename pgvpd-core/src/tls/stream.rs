@@ -52,7 +52,7 @@ impl TlsSocket {
         let (_, session) = self.stream.get_ref();
         let certificate = session.peer_certificates()?.first()?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
-        certificate::is_current(certificate, now).then(|| certificate::names(certificate)).flatten()
+        certificate::check_time(certificate, now).ok().and_then(|()| certificate::names(certificate))
     }
 
     /// True if both have agreed that this is PostgreSQL's protocol.

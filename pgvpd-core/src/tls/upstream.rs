@@ -9,7 +9,7 @@ use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
+use rustls::{DigitallySignedStruct, SignatureScheme};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -158,10 +158,8 @@ impl ServerCertVerifier for Verifier {
             Judge::Nobody => Ok(ServerCertVerified::assertion()),
             Judge::OrItself(_, trusted) if trusted.iter().any(|trusted| trusted == end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-                match certificate::is_current(end_entity, now.as_secs()) {
-                    true => Ok(ServerCertVerified::assertion()),
-                    false => Err(CertificateError::Expired.into()),
-                }
+                certificate::check_time(end_entity, now.as_secs())?;
+                Ok(ServerCertVerified::assertion())
             }
             Judge::Authorities(authorities) | Judge::OrItself(authorities, _) => {
                 authorities.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
