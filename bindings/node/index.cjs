@@ -35,6 +35,10 @@ class Proxy {
     return this.#native.tlsPort ?? undefined
   }
 
+  get adminPort() {
+    return this.#native.adminPort ?? undefined
+  }
+
   /**
    * @param {string | number | bigint} tenant
    * @param {string} database

@@ -76,6 +76,8 @@ export class Proxy {
 
   /** The port of the TLS listener, the option `tlsPort`; `undefined` where there is none. */
   get tlsPort(): number | undefined
+  /** The port of the admin listener, the option `adminPort`; `undefined` where there is none. */
+  get adminPort(): number | undefined
 
   /**
    * A connection URL for a tenant: `postgresql://<role>.<tenant>@<host>:<port>/<database>`. The role is the first of

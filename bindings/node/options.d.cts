@@ -11,6 +11,8 @@ export interface Options {
   listenHost?: OptionValue | undefined
   /** Absolute path of an existing directory, to listen also on the Unix socket `.s.PGSQL.<port>` in it. The socket is removed at the end. Who may enter the directory may connect. Default: `off`. */
   listenUnixDir?: OptionValue | undefined
+  /** Let a new process listen on the same ports beside this one, to take over from it (SO_REUSEPORT). Default: `false`. */
+  reusePort?: boolean | 'true' | 'false' | undefined
   /** `require`: every TCP connection begins with a PROXY header, version 1 or 2, by which a load balancer says who the client is. Needs `proxy_protocol_from`. Default: `off`. */
   proxyProtocol?: OptionValue | undefined
   /** Where the load balancers are: networks such as `10.0.0.0/8`, addresses, `loopback`. Nobody else may connect over TCP. Default: none. */
@@ -55,6 +57,8 @@ export interface Options {
   contextInStartup?: boolean | 'true' | 'false' | undefined
   /** Role to switch to after the login. Default: the login role. */
   setRole?: OptionValue | undefined
+  /** Send `pgvpd:<tenant>` as `application_name`, whatever the client sends, so that `pg_stat_activity` shows who is who. PostgreSQL keeps 63 bytes of it; what is not printable ASCII becomes `?`. A session can change it later: an aid, not a proof. Default: `false`. */
+  tenantApplicationName?: boolean | 'true' | 'false' | undefined
   /** What tells tenants apart in the database: `context`, that of the session, or `role`, a login role of each tenant's own. Default: `context`. */
   isolation?: OptionValue | undefined
   /** `off`: the context is a plain setting. `prefer`: it is signed, and a database without a key is served as well. `require`: it is signed, and a session begins only where the database has verified it. Default: require with a key, else off. */
@@ -99,6 +103,8 @@ export interface Options {
   tenantRateLimit?: OptionValue | undefined
   /** Seconds, at least 0.001, that a tenant's session may be idle, or one request outstanding. Default: none. */
   tenantQueryTimeout?: OptionValue | undefined
+  /** TOML file: other limits for some tenants, by name or pattern, and tenants that may not log in. Default: none. */
+  tenants?: OptionValue | undefined
   /** Seconds for startup, authentication and setting the context together, at least 0.001. A slower login gets 57014. Default: `30`. */
   handshakeTimeout?: OptionValue | undefined
   /** Seconds that sessions may go on after SIGTERM or SIGINT. With 0 they are closed at once. Default: `30`. */
@@ -161,4 +167,20 @@ export interface Options {
   logLevel?: OptionValue | undefined
   /** `text` for people, `json` for one object a line. Default: `text`. */
   logFormat?: OptionValue | undefined
+  /** A line when a session starts and one when it ends, at `info`. Default: `true`. */
+  logSessions?: boolean | 'true' | 'false' | undefined
+  /** Where security events are written as JSON lines: a file, which is appended to, or `stdout`. Default: `off`. */
+  auditLog?: OptionValue | undefined
+  /** What becomes of a login, or an administrator's action, whose event cannot be written: `refuse`, or `continue`, which the log tells. Default: `refuse`. */
+  auditOnError?: OptionValue | undefined
+  /** TCP port for HTTP: `/health`, `/ready`, `/metrics`, `/status`, and what changes something. 0 takes a free one; the log says which. Default: `off`. */
+  adminPort?: OptionValue | undefined
+  /** Address or host name to bind for it. Off loopback everything but `/health` and `/ready` needs `admin_token`: the names of tenants are a list of customers. Default: `127.0.0.1`. */
+  adminHost?: OptionValue | undefined
+  /** What a request must show to change something, as `Authorization: Bearer TOKEN`. Without one such requests are refused. Default: none. */
+  adminToken?: OptionValue | undefined
+  /** A file that holds it. Default: none. */
+  adminTokenFile?: OptionValue | undefined
+  /** Tenants that have metrics of their own: the most used ones. The rest count together, as `tenant="other"`. 0: no names of tenants in metrics. Default: `100`. */
+  metricsTenants?: OptionValue | undefined
 }

@@ -30,7 +30,7 @@ const STYLES: Styles = Styles::styled()
     .placeholder(AnsiColor::Cyan.on_default());
 
 /// A parsed command line.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Arguments {
     pub(crate) action: Action,
     config_file: Option<PathBuf>,
@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
 }
 
 /// What to do.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Action {
     Serve,
     CheckConfig,

@@ -35,6 +35,7 @@ fn choices(option: &OptionSpec) -> &'static [&'static str] {
         "client_auth" => &["scram-sha-256", "md5", "cleartext"],
         "log_level" => &["debug", "info", "warn", "error", "trace", "off"],
         "log_format" => &["text", "json"],
+        "audit_on_error" => &["refuse", "continue"],
         _ => &[],
     }
 }
@@ -70,7 +71,8 @@ mod tests {
     #[test]
     fn every_value_that_is_offered_is_valid() {
         // Those that need other options, or files, beside them.
-        let dependent = ["resolver_notify", "upstream_tls", "upstream_tls_verify", "client_tls", "client_cert"];
+        let dependent =
+            ["audit_on_error", "resolver_notify", "upstream_tls", "upstream_tls_verify", "client_tls", "client_cert"];
         for option in OPTIONS.iter().filter(|option| !dependent.contains(&option.name)) {
             // The modes that need another option beside them.
             for value in choices(option).iter().filter(|value| !["prefer", "require", "session"].contains(value)) {

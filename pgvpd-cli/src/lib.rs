@@ -22,6 +22,7 @@ mod protect;
 mod resolve;
 mod serve;
 mod signing_key;
+mod systemd;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -48,7 +49,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let outcome = match &arguments.action {
-        Action::Serve => serve::serve(&arguments),
+        Action::Serve => serve::serve(arguments.clone()),
         Action::CheckConfig => serve::check(&arguments),
         Action::Check(matches) => check::run(matches),
         Action::Demo(options) => demo::run(options),

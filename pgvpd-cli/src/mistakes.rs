@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use pgvpd_core::config::OPTIONS;
-use pgvpd_core::{Origin, Settings};
 
 use crate::args;
 
@@ -32,9 +31,6 @@ fn unknown_flag(flag: &str, arguments: &[OsString]) -> Option<String> {
     let Some(name) = flag.strip_prefix("--") else {
         return one_dash(flag, arguments);
     };
-    if is_planned(name) {
-        return Some(format!("this release does not have the option '{flag}' yet"));
-    }
     let has = |command: &clap::Command| command.get_arguments().any(|argument| argument.get_long() == Some(name));
     let root = args::command();
     // Where it exists it is known, so it was given to another command.
@@ -72,10 +68,4 @@ fn unknown_word(word: &str) -> Option<String> {
 fn option_named(name: &str) -> Option<String> {
     let name = name.trim().replace('-', "_");
     OPTIONS.iter().find(|option| option.name == name).map(|option| option.flag())
-}
-
-/// True for an option of a later release; the library refuses it by name.
-fn is_planned(name: &str) -> bool {
-    let set = Settings::new().set_from(&name.replace('-', "_"), String::new(), Origin::Code);
-    set.is_err_and(|problem| problem.message.starts_with("this release does not have this option yet"))
 }

@@ -11,7 +11,8 @@ use tracing::{error, info, warn};
 
 use crate::args::Arguments;
 use crate::exit::{Exit, Outcome};
-use crate::logging;
+use crate::logging::{self, Log};
+use crate::systemd;
 
 /// `pgvpd --check-config`.
 pub(crate) fn check(arguments: &Arguments) -> Outcome {
@@ -23,13 +24,13 @@ pub(crate) fn check(arguments: &Arguments) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `pgvpd`: runs the proxy until a signal ends it.
-pub(crate) fn serve(arguments: &Arguments) -> Outcome {
-    let config = read(arguments)?;
-    logging::install(&config)?;
+/// `pgvpd`: runs the proxy until a signal, or an administrator, ends it.
+pub(crate) fn serve(arguments: Arguments) -> Outcome {
+    let config = read(&arguments)?;
+    let log = Log::install(&config)?;
     let log_format = config.log_format;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    let outcome = runtime.block_on(run(arguments, config));
+    let outcome = runtime.block_on(run(arguments, config, log));
     // Tasks are dropped here; a host name that is still being resolved is not waited for.
     runtime.shutdown_timeout(Duration::from_millis(200));
     match log_format {
@@ -38,33 +39,50 @@ pub(crate) fn serve(arguments: &Arguments) -> Outcome {
     }
 }
 
-async fn run(arguments: &Arguments, config: Config) -> Outcome {
+async fn run(arguments: Arguments, config: Config, log: Log) -> Outcome {
     // Before the listener opens, so that no signal finds the program without a handler.
     let mut signals = Signals::new().context("cannot handle signals")?;
     warn_of(&config);
     let UpstreamAddress { host, port, .. } = config.upstream.clone();
-    let proxy = Proxy::builder().config(config.clone()).start().await?;
+    let proxy = Proxy::builder()
+        .config(config.clone())
+        .reload_from(move || read(&arguments))
+        .on_reload(move |config| {
+            warn_of(config);
+            log.adapt(config);
+        })
+        .start()
+        .await?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
         address = %proxy.local_addr(),
         tls_address = proxy.tls_addr().map(|address| address.to_string()),
+        admin_address = proxy.admin_addr().map(|address| address.to_string()),
         unix_dir = config.listen.unix_dir.as_ref().map(|dir| dir.display().to_string()),
         upstream = %format_args!("{host}:{port}"),
         "pgvpd is listening"
     );
+    systemd::ready(&proxy);
+    tokio::select! {
+        outcome = until_stopped(&proxy, &mut signals) => outcome,
+        () = systemd::watchdog(&proxy) => Ok(ExitCode::SUCCESS),
+    }
+}
 
-    let mut timeout = config.shutdown_timeout;
+/// Does what signals say, to the end of the proxy.
+async fn until_stopped(proxy: &ProxyHandle, signals: &mut Signals) -> Outcome {
     let name = loop {
-        match signals.next().await {
-            Received::Reload => {
-                if let Some(reloaded) = reload(arguments, &config, &proxy) {
-                    timeout = reloaded.shutdown_timeout;
-                }
-            }
-            Received::Stop(name, _) => break name,
+        tokio::select! {
+            received = signals.next() => match received {
+                Received::Reload => reload(proxy).await,
+                Received::Stop(name, _) => break name,
+            },
+            () = proxy.draining() => break "POST /drain",
         }
     };
-    info!(signal = name, sessions = proxy.stats().sessions_active, ?timeout, "stopping; sessions may finish");
+    let (sessions, timeout) = (proxy.stats().sessions_active, proxy.shutdown_timeout());
+    info!(signal = name, sessions, ?timeout, "stopping; sessions may finish");
+    systemd::stopping(sessions);
     tokio::select! {
         closed = proxy.shutdown(timeout) => info!(sessions_closed = closed, "stopped"),
         number = signals.second_stop() => {
@@ -88,28 +106,15 @@ fn warn_of(config: &Config) {
     }
 }
 
-/// Reads the configuration again; a bad one is reported and the old one stays. `first` is the one of the start.
-fn reload(arguments: &Arguments, first: &Config, proxy: &ProxyHandle) -> Option<Config> {
-    match read(arguments) {
-        Ok(config) => {
-            warn_of(&config);
-            let mut needs_restart = proxy.reload(config.clone()).needs_restart;
-            if config.log_level != first.log_level {
-                needs_restart.push("log_level");
-            }
-            if config.log_format != first.log_format {
-                needs_restart.push("log_format");
-            }
-            if !needs_restart.is_empty() {
-                warn!(options = ?needs_restart, "these options change only with a restart");
-            }
-            Some(config)
-        }
-        Err(error) => {
-            error!(%error, "reload failed; the old configuration stays");
-            None
-        }
+/// Reads the configuration again; a bad one is reported and the old one stays.
+async fn reload(proxy: &ProxyHandle) {
+    systemd::reloading();
+    match proxy.reload_again().await {
+        Ok(reloaded) if reloaded.needs_restart.is_empty() => {}
+        Ok(reloaded) => warn!(options = ?reloaded.needs_restart, "these options change only with a restart"),
+        Err(error) => error!(%error, "reload failed; the old configuration stays"),
     }
+    systemd::reloaded();
 }
 
 /// The configuration, with every check that the program makes.

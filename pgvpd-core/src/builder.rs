@@ -1,10 +1,11 @@
 //! Assembly of a proxy from settings.
 
-use crate::Origin;
 use crate::config::{Config, Settings, TlsConfigs};
 use crate::proxy::{ProxyHandle, StartError, start};
+use crate::reload::ConfigSource;
 use crate::resolve::Resolver;
 use crate::tls::{ClientTls, UpstreamTls};
+use crate::{ConfigError, Origin};
 
 /// Describes a proxy; made by [`Proxy::builder`](crate::Proxy::builder). Later calls win over earlier ones.
 ///
@@ -29,6 +30,7 @@ pub struct ProxyBuilder {
     settings: Settings,
     resolvers: Vec<Resolver>,
     tls: TlsConfigs,
+    source: ConfigSource,
 }
 
 impl ProxyBuilder {
@@ -79,6 +81,33 @@ impl ProxyBuilder {
         self
     }
 
+    /// Where the configuration is read again when [`ProxyHandle::reload_again`] or `POST /reload` asks for it. It may block.
+    ///
+    /// ```
+    /// # async fn example() -> Result<(), pgvpd_core::StartError> {
+    /// use pgvpd_core::{Config, Proxy};
+    ///
+    /// let read = || Config::from_env();
+    /// let proxy = Proxy::builder().config(read()?).port(0).reload_from(read).start().await?;
+    /// let reloaded = proxy.reload_again().await.expect("the environment is as it was");
+    /// assert_eq!(reloaded.needs_restart, ["port"]);
+    /// # Ok(())
+    /// # }
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    #[must_use]
+    pub fn reload_from(mut self, read: impl Fn() -> Result<Config, ConfigError> + Send + Sync + 'static) -> Self {
+        self.source = self.source.reading(read);
+        self
+    }
+
+    /// What is to be done with each configuration that a reload has put in force, such as to adapt the program's log.
+    #[must_use]
+    pub fn on_reload(mut self, applied: impl Fn(&Config) + Send + Sync + 'static) -> Self {
+        self.source = self.source.telling(applied);
+        self
+    }
+
     /// TCP port to listen on; 0 takes a free one.
     #[must_use]
     pub fn port(self, port: u16) -> Self {
@@ -108,6 +137,7 @@ impl ProxyBuilder {
     /// # Errors
     /// [`StartError`] where a setting is not valid or a listener cannot be opened.
     pub async fn start(self) -> Result<ProxyHandle, StartError> {
-        start(Config::from_settings_and_tls(self.settings, self.tls)?.with_resolvers(self.resolvers)?).await
+        let config = Config::from_settings_and_tls(self.settings, self.tls)?.with_resolvers(self.resolvers)?;
+        start(config, self.source).await
     }
 }

@@ -56,6 +56,21 @@ impl Refusal {
         Self::new(SqlState::ADMIN_SHUTDOWN, "the proxy is shutting down")
     }
 
+    /// The line that tells of the login cannot be written (`audit_on_error = refuse`).
+    pub(crate) fn not_audited() -> Self {
+        Self::new(SqlState::IO_ERROR, "the login cannot be recorded").hint("The proxy's log says why; see audit_log.")
+    }
+
+    /// Without its code.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// An administrator has ended the session.
+    pub(crate) fn terminated() -> Self {
+        Self::new(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command")
+    }
+
     /// What resolvers have found for a session is not what it was.
     pub(crate) fn context_changed() -> Self {
         Self::new(SqlState::ADMIN_SHUTDOWN, "the session's context has changed").hint("Connect again.")
@@ -142,8 +157,18 @@ impl From<PolicyError> for Refusal {
 impl From<TenantLimitError> for Refusal {
     fn from(error: TenantLimitError) -> Self {
         Self::new(SqlState::TOO_MANY_CONNECTIONS, error).hint(match error {
-            TenantLimitError::Connections(_) => "Close idle connections, or raise tenant_max_connections.",
-            TenantLimitError::Rate(_) => "Keep connections open for longer, or raise tenant_rate_limit.",
+            TenantLimitError::Connections { is_own: false, .. } => {
+                "Close idle connections, or raise tenant_max_connections."
+            }
+            TenantLimitError::Connections { is_own: true, .. } => {
+                "Close idle connections, or raise max_connections of this tenant in the file that tenants names."
+            }
+            TenantLimitError::Rate { is_own: false, .. } => {
+                "Keep connections open for longer, or raise tenant_rate_limit."
+            }
+            TenantLimitError::Rate { is_own: true, .. } => {
+                "Keep connections open for longer, or raise rate_limit of this tenant in the file that tenants names."
+            }
         })
     }
 }

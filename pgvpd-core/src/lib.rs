@@ -24,6 +24,10 @@
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+mod accept;
+#[cfg(feature = "admin")]
+mod admin;
+mod audit;
 mod auth;
 mod builder;
 mod cancel;
@@ -36,10 +40,15 @@ mod pool;
 mod probe;
 mod proxy;
 mod random;
+mod reload;
+mod repeats;
 mod resolve;
 mod session;
+mod sessions;
 mod shared;
 pub mod sql;
+mod stats;
+mod status;
 pub mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -47,15 +56,21 @@ mod tls;
 mod upstream;
 pub mod wire;
 
+pub use audit::AuditError;
 pub use builder::ProxyBuilder;
 pub use config::{Config, ConfigError, Origin, Problem, Settings};
 pub use net::{BindError, FileLimit, raise_file_limit};
+pub use pool::{PoolStats, PoolStatus};
 pub use probe::ProbeError;
-pub use proxy::{Proxy, ProxyHandle, Reloaded, StartError};
+pub use proxy::{Proxy, ProxyHandle, StartError};
+pub use reload::{ReloadError, Reloaded};
 pub use resolve::{
     CodeError, CodeResolver, CodeValues, OnChange, RESOLVER_LATENCY_BOUNDS, ResolveError, Resolver, ResolverStats,
     Source, Trace, TraceError, TraceOutcome, trace,
 };
 pub use rustls;
-pub use shared::Stats;
+pub use sessions::{SessionId, SessionState};
+pub use stats::{Phase, Stats, TIME_BOUNDS, TenantUse, Timing};
+pub use status::{AddressesStatus, ProxyState, SessionStatus, SessionsStatus, Status, TenantStatus, TenantsStatus};
+pub use tenant::TenantRejections;
 pub use tls::{ClientTls, UpstreamTls};

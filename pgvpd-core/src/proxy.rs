@@ -1,26 +1,27 @@
-//! A running proxy: accepting, reloading, stopping.
+//! A running proxy, and what can be asked of it.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use tracing::{debug, info, warn};
 
+use crate::accept::accept;
+use crate::audit::{AdminOutcome, Audit, AuditError, Event};
 use crate::builder::ProxyBuilder;
 use crate::config::Config;
-use crate::net::{Bound, Door, Listener, bind};
+use crate::net::{Bound, bind, bind_admin};
 use crate::pool;
 use crate::probe::{self, ProbeError};
+use crate::reload::{ConfigSource, ReloadError, Reloaded};
+use crate::repeats;
 use crate::resolve::{self, ResolverStats};
-use crate::session;
-use crate::shared::{Shared, Stats};
+use crate::sessions::{self, SessionId};
+use crate::shared::Shared;
+use crate::stats::Stats;
+use crate::status::Status;
 use crate::tls;
 use crate::{BindError, ConfigError};
-
-/// How long accepting pauses when the process or the system is out of file descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Characters that a URL's user name and path may hold as they are (RFC 3986, section 2.3).
 const URL_ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -61,6 +62,9 @@ pub enum StartError {
     /// The database does not verify what the proxy signs.
     #[error(transparent)]
     Probe(#[from] ProbeError),
+    /// The audit stream cannot be opened.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
 }
 
 /// A running proxy. Dropping the handle stops it at once; [`ProxyHandle::shutdown`] lets sessions finish.
@@ -75,7 +79,7 @@ pub enum StartError {
 /// settings.set("port", 6432)?;
 /// settings.set("login_roles", "web")?;
 /// // New sessions have the new settings; the port stays as it is.
-/// let reloaded = proxy.reload(Config::from_settings(settings)?);
+/// let reloaded = proxy.reload(Config::from_settings(settings)?).expect("there is no audit stream to open");
 /// assert_eq!(reloaded.needs_restart, ["port"]);
 /// assert!(proxy.url("acme", "mydb").starts_with("postgresql://web.acme@127.0.0.1:"));
 /// assert_eq!(proxy.stats().sessions_active, 0);
@@ -90,84 +94,57 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct ProxyHandle {
     shared: Arc<Shared>,
-    address: SocketAddr,
-    tls_address: Option<SocketAddr>,
+    addresses: Addresses,
 }
 
-/// What a reload could not change in a running proxy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reloaded {
-    /// Options whose new value needs a restart; the old one stays in force.
-    pub needs_restart: Vec<&'static str>,
+/// Where a proxy listens, with the ports that were taken where 0 was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Addresses {
+    pub(crate) main: SocketAddr,
+    pub(crate) tls: Option<SocketAddr>,
+    pub(crate) admin: Option<SocketAddr>,
 }
 
-pub(crate) async fn start(config: Config) -> Result<ProxyHandle, StartError> {
+pub(crate) async fn start(config: Config, source: ConfigSource) -> Result<ProxyHandle, StartError> {
     let Bound { address, tls_address, listeners } = bind(&config.listen).await?;
-    let shared = Arc::new(Shared::new(config));
+    let admin = bind_admin(&config.admin, config.listen.reuse_port).await?;
+    let audit = Audit::open(&config.audit)?;
+    let mut shared = Shared::new(config);
+    shared.source = source;
+    let shared = Arc::new(shared);
+    shared.audit.use_opened(audit);
     probe::run(&shared, &shared.config.load_full()).await?;
+    let admin_address = admin.as_ref().map(|admin| admin.address);
+    let addresses = Addresses { main: address, tls: tls_address, admin: admin_address };
     for (listener, door) in listeners {
         shared.tasks.spawn(accept(listener, door, Arc::clone(&shared)));
     }
     shared.background.spawn(tls::keep(Arc::clone(&shared)));
     shared.background.spawn(pool::keep(Arc::clone(&shared)));
     shared.background.spawn(resolve::keep(Arc::clone(&shared)));
-    Ok(ProxyHandle { shared, address, tls_address })
-}
-
-/// Accepts until the proxy drains. The listener is closed, and a socket file removed, when it returns.
-async fn accept(listener: Listener, door: Door, shared: Arc<Shared>) {
-    let mut starved = false;
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = shared.draining.cancelled() => return,
-            accepted = listener.accept(door) => accepted,
-        };
-        match accepted {
-            Ok(client) => {
-                if std::mem::take(&mut starved) {
-                    info!("accepting clients again");
-                }
-                shared.counters.count_connection();
-                shared.tasks.spawn(session::serve(client, Arc::clone(&shared)));
-            }
-            Err(error) if out_of_resources(&error) => {
-                // Said once, not ten times a second.
-                if !std::mem::replace(&mut starved, true) {
-                    let sessions = shared.sessions.taken();
-                    warn!(%error, sessions, "cannot accept clients for now; raise the limit of open files");
-                }
-                tokio::select! {
-                    () = shared.draining.cancelled() => return,
-                    () = tokio::time::sleep(ACCEPT_PAUSE) => {}
-                }
-            }
-            // The client was gone before it was accepted.
-            Err(error) => debug!(%error, "accept"),
-        }
+    shared.background.spawn(repeats::keep(Arc::clone(&shared)));
+    shared.background.spawn(sessions::keep(Arc::clone(&shared)));
+    #[cfg(feature = "admin")]
+    if let Some(bound) = admin {
+        crate::admin::serve(bound, addresses, &shared);
     }
-}
-
-fn out_of_resources(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let errno = Errno::from_io_error(error);
-    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+    Ok(ProxyHandle { shared, addresses })
 }
 
 impl ProxyHandle {
     /// The address that clients connect to, with the port that was taken where 0 was asked for.
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.addresses.main
     }
 
     /// The address of the TLS listener, `tls_port`; `None` where there is none.
     pub fn tls_addr(&self) -> Option<SocketAddr> {
-        self.tls_address
+        self.addresses.tls
     }
 
-    /// The address of the admin listener; `None` where there is none, as always in this release.
+    /// The address of the admin listener, `admin_port`; `None` where there is none.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
-        None
+        self.addresses.admin
     }
 
     /// A connection URL for a tenant: `postgresql://<role>.<tenant>@<host>:<port>/<database>`. The role is the first of
@@ -193,12 +170,70 @@ impl ProxyHandle {
     }
 
     pub(crate) fn urls(&self) -> Urls {
-        Urls { shared: Arc::clone(&self.shared), address: self.address }
+        Urls { shared: Arc::clone(&self.shared), address: self.addresses.main }
     }
 
     /// What the proxy has done and does.
     pub fn stats(&self) -> Stats {
         self.shared.stats()
+    }
+
+    /// Everything that is shown of the proxy, with this many sessions one by one: those that came first.
+    ///
+    /// ```
+    /// # async fn example() -> Result<(), pgvpd_core::StartError> {
+    /// let proxy = pgvpd_core::Proxy::builder().port(0).start().await?;
+    /// let status = proxy.status(100);
+    /// assert_eq!((status.sessions.total, status.tenants.live), (0, 0));
+    /// assert_eq!(status.config["pool_size"], "20");
+    /// # Ok(())
+    /// # }
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    pub fn status(&self, sessions: usize) -> Status {
+        self.shared.status(&self.addresses, sessions)
+    }
+
+    /// Has pools give no connection any more, as PgBouncer's PAUSE does: clients wait, those that are in a session stay in it, and
+    /// connections are closed as soon as nobody uses them. So a server can be restarted.
+    ///
+    /// ```
+    /// # async fn example() -> Result<(), pgvpd_core::StartError> {
+    /// let proxy = pgvpd_core::Proxy::builder().port(0).start().await?;
+    /// proxy.pause_pools();
+    /// assert!(proxy.status(0).pools_paused);
+    /// proxy.resume_pools();
+    /// # Ok(())
+    /// # }
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    pub fn pause_pools(&self) {
+        self.shared.pools.pause();
+    }
+
+    /// Has pools go on after [`pause_pools`](Self::pause_pools).
+    pub fn resume_pools(&self) {
+        self.shared.pools.resume();
+    }
+
+    /// Ends the sessions of a tenant, those that log in as well; each is told (57P01). Gives how many. To keep it out, deny it
+    /// first.
+    ///
+    /// ```
+    /// # async fn example() -> Result<(), pgvpd_core::StartError> {
+    /// let proxy = pgvpd_core::Proxy::builder().port(0).start().await?;
+    /// assert_eq!(proxy.disconnect_tenant("acme"), 0);
+    /// # Ok(())
+    /// # }
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+    /// ```
+    pub fn disconnect_tenant(&self, tenant: &str) -> usize {
+        self.shared.live.end(|record| record.tenant.as_deref() == Some(tenant))
+    }
+
+    /// Ends one session. False where there is none of that number.
+    pub fn disconnect_session(&self, session: SessionId) -> bool {
+        self.shared.live.end(|record| record.id == session) > 0
     }
 
     /// What each resolver has done, by name; those that have not run yet are not in it.
@@ -224,50 +259,77 @@ impl ProxyHandle {
     }
 
     /// Replaces the configuration for new sessions, in whole. Sessions keep the one they started with. Options of the
-    /// listener stay as they are and are named in the result.
-    pub fn reload(&self, mut config: Config) -> Reloaded {
-        let current = self.shared.config.load();
-        let mut needs_restart = Vec::new();
-        for (option, differs) in [
-            ("listen_host", config.listen.host != current.listen.host),
-            ("port", config.listen.port != current.listen.port),
-            ("listen_unix_dir", config.listen.unix_dir != current.listen.unix_dir),
-            ("tls_port", config.listen.tls_port != current.listen.tls_port),
-        ] {
-            if differs {
-                needs_restart.push(option);
-            }
-        }
-        config.listen = current.listen.clone();
-        config.keep_tls_of(&current);
-        drop(current);
-        self.shared.config.store(Arc::new(config));
-        self.shared.reloaded.notify_one();
-        info!(?needs_restart, "configuration reloaded");
-        Reloaded { needs_restart }
+    /// listeners stay as they are and are named in the result.
+    ///
+    /// # Errors
+    /// [`ReloadError`] where the audit stream cannot be opened: then nothing has changed.
+    pub fn reload(&self, config: Config) -> Result<Reloaded, ReloadError> {
+        self.shared.reload(config)
+    }
+
+    /// Reads the configuration again, from where [`ProxyBuilder::reload_from`] says, and replaces the one in force.
+    ///
+    /// # Errors
+    /// [`ReloadError`]: then nothing has changed.
+    pub async fn reload_again(&self) -> Result<Reloaded, ReloadError> {
+        let event =
+            Event::AdminAction { action: "reload", client: "program", outcome: AdminOutcome::Accepted, reason: None };
+        self.shared.audit(&event).await?;
+        Shared::reload_again(&self.shared).await
+    }
+
+    /// Begins to stop, as `POST /drain` does: no client is accepted any more, sessions may go on for `shutdown_timeout`, then they
+    /// are closed. [`closed`](Self::closed) resolves at the end of it.
+    pub fn drain(&self) {
+        Shared::drain(&self.shared);
+    }
+
+    /// How long sessions may go on when the proxy is told to stop: `shutdown_timeout`, as it is in force.
+    pub fn shutdown_timeout(&self) -> Duration {
+        self.shared.config.load().shutdown_timeout
+    }
+
+    /// Resolves when the proxy no longer accepts clients.
+    pub async fn draining(&self) {
+        self.shared.draining.cancelled().await;
     }
 
     /// Stops: no client is accepted any more, sessions may go on for `timeout`, then they are closed. Gives the number
     /// of sessions that had to be closed.
     pub async fn shutdown(&self, timeout: Duration) -> usize {
-        self.shared.draining.cancel();
-        self.shared.tasks.close();
-        let mut closed_by_force = 0;
-        if tokio::time::timeout(timeout, self.shared.tasks.wait()).await.is_err() {
-            closed_by_force = self.shared.sessions.taken();
-            self.shared.abort.cancel();
-            self.shared.tasks.wait().await;
-        }
-        self.shared.stopped.cancel();
-        self.shared.background.close();
-        self.shared.background.wait().await;
-        closed_by_force
+        self.shared.shutdown(timeout).await
     }
 
     /// Resolves when the proxy has stopped and every session is closed.
     pub async fn closed(&self) {
         self.shared.tasks.wait().await;
         self.shared.background.wait().await;
+    }
+}
+
+impl Shared {
+    pub(crate) async fn shutdown(&self, timeout: Duration) -> usize {
+        self.draining.cancel();
+        self.tasks.close();
+        let mut closed_by_force = 0;
+        if tokio::time::timeout(timeout, self.tasks.wait()).await.is_err() {
+            closed_by_force = self.sessions.taken();
+            self.abort.cancel();
+            self.tasks.wait().await;
+        }
+        self.stopped.cancel();
+        self.background.close();
+        self.background.wait().await;
+        closed_by_force
+    }
+
+    /// Stops within `shutdown_timeout`, in a task of its own: whoever asked for it is told before it is over.
+    pub(crate) fn drain(shared: &Arc<Self>) {
+        let timeout = shared.config.load().shutdown_timeout;
+        shared.draining.cancel();
+        let shared = Arc::clone(shared);
+        // Not one of those that are waited for: it waits for them.
+        tokio::spawn(async move { shared.shutdown(timeout).await });
     }
 }
 
@@ -324,7 +386,7 @@ mod tests {
         let mut settings = crate::Settings::new();
         settings.set("port", 1)?;
         settings.set("login_roles", "web, admin")?;
-        let reloaded = proxy.reload(Config::from_settings(settings)?);
+        let reloaded = proxy.reload(Config::from_settings(settings)?).expect("no audit stream");
         assert_eq!(reloaded.needs_restart, ["port"]);
         assert!(proxy.url("acme", "d").contains("web.acme@"), "the first, not that of the alphabet");
         Ok(())

@@ -1,20 +1,25 @@
 //! What the sessions of one proxy share.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, OnceLock};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::Audit;
 use crate::auth::{Decoy, Deriver, Penalties, Secrets};
 use crate::cancel::CancelRegistry;
 use crate::config::Config;
 use crate::context::RoleChecks;
 use crate::limits::Places;
 use crate::pool::Pools;
+use crate::reload::ConfigSource;
+use crate::repeats::Repeats;
 use crate::resolve::Resolving;
+use crate::sessions::Sessions;
+use crate::stats::{Counters, Now, Phases, Stats};
 use crate::tenant::TenantRegistry;
 
 /// One proxy's state. A session keeps the configuration that it started with.
@@ -23,8 +28,12 @@ pub(crate) struct Shared {
     pub(crate) config: ArcSwap<Config>,
     /// It has been replaced by a reload.
     pub(crate) reloaded: Notify,
-    /// Admitted sessions.
+    /// Since when it runs.
+    pub(crate) started: SystemTime,
+    /// Admitted sessions: their number, which is limited.
     pub(crate) sessions: Arc<Places>,
+    /// Admitted sessions: what is known of them.
+    pub(crate) live: Sessions,
     /// Connections whose session is not ready.
     pub(crate) greetings: Arc<Places>,
     pub(crate) tenants: Arc<TenantRegistry>,
@@ -39,6 +48,13 @@ pub(crate) struct Shared {
     /// Made when resolvers are to run.
     resolving: OnceLock<Arc<Resolving>>,
     pub(crate) counters: Counters,
+    pub(crate) audit: Audit,
+    /// Where the configuration is read from again, and who is told of it.
+    pub(crate) source: ConfigSource,
+    /// How long the phases of logins take.
+    pub(crate) phases: Phases,
+    /// Failures that have been said of late.
+    pub(crate) repeats: Repeats,
     /// No more clients are accepted.
     pub(crate) draining: CancellationToken,
     /// Sessions end now.
@@ -56,7 +72,9 @@ impl Shared {
         Self {
             config: ArcSwap::from_pointee(config),
             reloaded: Notify::new(),
+            started: SystemTime::now(),
             sessions: Arc::default(),
+            live: Sessions::default(),
             greetings: Arc::default(),
             tenants: Arc::default(),
             cancels: Arc::default(),
@@ -68,6 +86,10 @@ impl Shared {
             role_checks: LazyLock::new(RoleChecks::new),
             resolving: OnceLock::new(),
             counters: Counters::default(),
+            audit: Audit::default(),
+            source: ConfigSource::default(),
+            phases: Phases::default(),
+            repeats: Repeats::default(),
             draining: CancellationToken::new(),
             abort: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -87,74 +109,13 @@ impl Shared {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Sessions::count_relayed(self);
         let pools = self.pools.figures();
-        Stats {
-            connections_total: read(&self.counters.connections),
-            sessions_total: read(&self.counters.sessions),
-            refused_total: read(&self.counters.refused),
+        self.counters.stats(Now {
             sessions_active: self.sessions.taken(),
-            failed_logins_total: read(&self.counters.failed_logins),
-            failed_resets_total: read(&self.counters.failed_resets),
             pool_connections: pools.total,
             pool_idle: pools.idle,
             pool_waiting: pools.waiting,
-        }
+        })
     }
-}
-
-/// Events since the start.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    connections: AtomicU64,
-    sessions: AtomicU64,
-    refused: AtomicU64,
-    failed_logins: AtomicU64,
-    failed_resets: AtomicU64,
-}
-
-impl Counters {
-    pub(crate) fn count_connection(&self) {
-        self.connections.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn count_session(&self) {
-        self.sessions.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn count_failed_login(&self) {
-        self.failed_logins.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn count_failed_reset(&self) {
-        self.failed_resets.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn count_refused(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// What a proxy has done and does, at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Connections accepted since the start, cancel requests included.
-    pub connections_total: u64,
-    /// Logins that led to a session since the start.
-    pub sessions_total: u64,
-    /// Logins refused since the start, by the proxy or the server.
-    pub refused_total: u64,
-    /// Clients that are admitted now: relayed, or logging in.
-    pub sessions_active: usize,
-    /// Logins whose proof was wrong since the start, where the proxy judges proofs (`pool_mode = session`).
-    pub failed_logins_total: u64,
-    /// Upstream connections that were closed since the start because they could not be reset.
-    pub failed_resets_total: u64,
-    /// Upstream connections of all pools now: idle, held by a session, or being made.
-    pub pool_connections: usize,
-    /// Those of them that are idle.
-    pub pool_idle: usize,
-    /// Clients that wait for one.
-    pub pool_waiting: usize,
 }

@@ -264,7 +264,7 @@ async fn a_reload_brings_other_resolvers_for_sessions_to_come() -> TestResult {
     let proxy = TestProxy { handle: Proxy::builder().settings(settings.clone()).start().await? };
     let before = proxy.log_in("app_user.acme:1").await;
     file.rewrite(&counted("'new' AS found WHERE $1 <> ''", "cache_ttl = 60"));
-    proxy.handle.reload(Config::from_settings(settings)?);
+    proxy.handle.reload(Config::from_settings(settings)?)?;
     let after = proxy.log_in("app_user.acme:1").await;
     assert_eq!((found(&before).await.as_deref(), found(&after).await.as_deref()), (Some("old"), Some("new")));
     Ok(())

@@ -55,7 +55,7 @@ async fn a_reload_holds_for_new_sessions_and_leaves_open_ones() -> TestResult {
     let mut settings = Settings::new();
     settings.set("upstream_port", cluster().await.postgres.port())?;
     settings.set("tenant_deny", "acme")?;
-    proxy.handle.reload(Config::from_settings(settings)?);
+    proxy.handle.reload(Config::from_settings(settings)?)?;
     assert!(proxy.try_log_in("app_user.acme").await.is_err());
     proxy.log_in("app_user.globex").await;
     open.batch_execute("SELECT 1").await?;

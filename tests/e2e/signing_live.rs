@@ -77,7 +77,7 @@ fn reload(proxy: &TestProxy, port: u16, options: &[(&str, &str)]) -> TestResult 
     for (name, value) in options {
         settings.set(name, value)?;
     }
-    proxy.handle.reload(Config::from_settings(settings)?);
+    proxy.handle.reload(Config::from_settings(settings)?)?;
     Ok(())
 }
 

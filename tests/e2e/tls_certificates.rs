@@ -149,7 +149,7 @@ async fn certificates_are_read_again_when_their_files_change_and_bad_ones_are_no
         settings.set("pool_mode", "session")?;
         settings.set("auth_file", support::auth_file().display())?;
     }
-    proxy.handle.reload(pgvpd_core::Config::from_settings(settings)?);
+    proxy.handle.reload(pgvpd_core::Config::from_settings(settings)?)?;
     assert!(presented(&proxy, &before).await);
     assert!(session.batch_execute("SELECT").await.is_ok());
     Ok(())

@@ -20,6 +20,8 @@ pub struct NativeProxy {
     pub port: u16,
     #[napi(readonly)]
     pub tls_port: Option<u16>,
+    #[napi(readonly)]
+    pub admin_port: Option<u16>,
     handle: Arc<ProxyHandle>,
     /// Open until the proxy has stopped.
     life: watch::Sender<bool>,
@@ -48,7 +50,9 @@ pub async fn start_proxy(settings: Vec<Setting>) -> Either<NativeProxy, Failure>
         })?;
         let (host, port) = (handle.local_addr().ip().to_string(), handle.local_addr().port());
         let tls_port = handle.tls_addr().map(|address| address.port());
-        Ok(NativeProxy { host, port, tls_port, handle: Arc::new(handle), life: watch::Sender::new(true) })
+        let admin_port = handle.admin_addr().map(|address| address.port());
+        let life = watch::Sender::new(true);
+        Ok(NativeProxy { host, port, tls_port, admin_port, handle: Arc::new(handle), life })
     };
     either(start.await)
 }
@@ -78,7 +82,9 @@ impl NativeProxy {
     /// Replaces the configuration for new sessions, in whole. Gives the options whose new value needs a restart.
     #[napi]
     pub fn reload(&self, settings: Vec<Setting>) -> Either<Vec<&'static str>, Failure> {
-        either(config(settings).map(|config| self.handle.reload(config).needs_restart))
+        let reloaded = config(settings)
+            .and_then(|config| self.handle.reload(config).map_err(|error| Failure::new("ERR_PGVPD_CONFIG", error)));
+        either(reloaded.map(|reloaded| reloaded.needs_restart))
     }
 
     // These two are no `async fn`: that would borrow what the end of a worker thread frees.

@@ -82,6 +82,7 @@ describe('a proxy', () => {
     rmSync(directory, { recursive: true })
     const plain = await Proxy.start({ port: 0 })
     assert.equal(plain.tlsPort, undefined)
+    assert.equal(plain.adminPort, undefined)
     await plain.stop()
   })
 

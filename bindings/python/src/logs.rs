@@ -43,6 +43,9 @@ struct Bridge {
 
 impl Log for Bridge {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        if is_about_a_span(metadata.target()) {
+            return false;
+        }
         let target = python_name(metadata.target());
         self.logger.enabled(&Metadata::builder().level(metadata.level()).target(&target).build())
     }
@@ -50,7 +53,7 @@ impl Log for Bridge {
     fn log(&self, record: &Record<'_>) {
         // Never waits: the one who closes may wait for a record that waits for the GIL, which we may hold.
         let Ok(open) = OPEN.try_read() else { return };
-        if *open {
+        if *open && !is_about_a_span(record.target()) {
             let target = python_name(record.target());
             let (level, text) = (record.level(), *record.args());
             let (file, line) = (record.file(), record.line());
@@ -59,6 +62,11 @@ impl Log for Bridge {
     }
 
     fn flush(&self) {}
+}
+
+/// That a span begins is no news.
+fn is_about_a_span(target: &str) -> bool {
+    target.ends_with("::span")
 }
 
 /// `pgvpd::session` for `pgvpd_core::session`: who uses the package need not know how it is made.

@@ -7,7 +7,7 @@ use pgvpd_core::config::OPTIONS;
 use pgvpd_core::{Config, Origin, Proxy, Settings};
 use pyo3::prelude::*;
 
-use crate::errors::{config_error, start_error};
+use crate::errors::{Error, config_error, start_error};
 use crate::process::{Held, Process};
 
 /// Options by name, as the configuration file would have them.
@@ -70,6 +70,10 @@ impl ProxyHandle {
         Ok(self.0.get(py)?.tls_addr().map(|address| address.port()))
     }
 
+    fn admin_port(&self, py: Python<'_>) -> PyResult<Option<u16>> {
+        Ok(self.0.get(py)?.admin_addr().map(|address| address.port()))
+    }
+
     fn url(&self, py: Python<'_>, tenant: &str, database: &str, password: Option<&str>) -> PyResult<String> {
         let proxy = self.0.get(py)?;
         Ok(match password {
@@ -91,6 +95,7 @@ impl ProxyHandle {
     fn reload(&self, py: Python<'_>, options: Options) -> PyResult<Vec<&'static str>> {
         let (proxy, config) = (self.0.get(py)?, config(options)?);
         // It logs.
-        Ok(py.detach(|| proxy.reload(config).needs_restart))
+        let reloaded = py.detach(|| proxy.reload(config));
+        Ok(reloaded.map_err(|error| Error::new_err(error.to_string()))?.needs_restart)
     }
 }

@@ -22,11 +22,6 @@ def test_every_problem_is_told_at_once() -> None:
     assert all(problem in str(raised.value) for problem in problems)
 
 
-def test_an_option_that_is_not_there_yet_is_refused() -> None:
-    with pytest.raises(pgvpd.ConfigError, match="does not have this option yet"):
-        Proxy(admin_port=9090)
-
-
 def test_values_of_every_kind_become_texts(tmp_path: Path) -> None:
     options: dict[str, Any] = {
         "port": 0,

@@ -20,7 +20,7 @@ use crate::print::{dim, heading, note};
 pub(crate) const DATABASE: &str = "shop";
 
 /// What `pgvpd demo` was asked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct DemoOptions {
     pub(crate) once: bool,
     pub(crate) port: Option<u16>,

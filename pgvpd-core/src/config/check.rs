@@ -2,10 +2,12 @@
 
 use std::cell::RefCell;
 
+use super::admin::{Administration, administration};
 use super::isolation::{self, IsolationOptions};
 use super::pool::{Pooling, pooling};
 use super::resolvers::resolvers;
 use super::settings::{ConfigError, Problem, Settings};
+use super::tenants::tenants;
 use super::tls::{Tls, TlsConfigs, tls};
 use super::values::{self, Checked};
 use super::{Config, Listen, LogFormat, ProxyProtocol, Relay, UpstreamAddress};
@@ -23,6 +25,7 @@ pub(super) fn check(settings: Settings, own_tls: TlsConfigs) -> Result<Config, C
         port: reader.read("port", values::port).unwrap_or(6432),
         unix_dir: reader.read("listen_unix_dir", values::unix_dir).flatten(),
         tls_port,
+        reuse_port: reader.read("reuse_port", values::boolean).unwrap_or(false),
     };
     let upstream = UpstreamAddress {
         host,
@@ -62,6 +65,7 @@ pub(super) fn check(settings: Settings, own_tls: TlsConfigs) -> Result<Config, C
     };
     let set_role = reader.read("set_role", values::role);
     let context_in_startup = reader.read("context_in_startup", values::boolean).unwrap_or(true);
+    let tenant_application_name = reader.read("tenant_application_name", values::boolean).unwrap_or(false);
     let allow_trust = reader.read("allow_trust", values::boolean).unwrap_or(false);
     let allow_cleartext = reader.read("allow_cleartext", values::boolean).unwrap_or(false);
     let max_client_connections = reader.read("max_client_connections", values::count).unwrap_or(10_000);
@@ -70,7 +74,10 @@ pub(super) fn check(settings: Settings, own_tls: TlsConfigs) -> Result<Config, C
     let tenant_max_connections = reader.read("tenant_max_connections", values::count);
     let tenant_rate_limit = reader.read("tenant_rate_limit", values::rate);
     let tenant_query_timeout = reader.read("tenant_query_timeout", values::seconds);
-    let needs_messages = needs_messages.or(tenant_query_timeout.map(|_| "tenant_query_timeout"));
+    let tenants = tenants(&reader, identity.format);
+    let needs_messages = needs_messages
+        .or(tenant_query_timeout.map(|_| "tenant_query_timeout"))
+        .or(tenants.limits_time().then_some("query_timeout in the file that tenants names"));
     let relay = reader.read("relay", values::relay).unwrap_or(match needs_messages {
         None => Relay::Raw,
         Some(_) => Relay::Framed,
@@ -82,6 +89,9 @@ pub(super) fn check(settings: Settings, own_tls: TlsConfigs) -> Result<Config, C
     let resolvers = resolvers(&reader, &mut identity);
     let log_level = reader.read("log_level", values::log_level).unwrap_or_else(|| "info".into());
     let log_format = reader.read("log_format", values::log_format).unwrap_or(LogFormat::Text);
+    let log_sessions = reader.read("log_sessions", values::boolean).unwrap_or(true);
+    let Administration { admin, audit, metrics_tenants, notices: admin_notices } = administration(&reader);
+    notices.extend(admin_notices);
 
     check_between(&reader, &identity);
     if tls_port.is_some_and(|tls_port| tls_port == listen.port && tls_port != 0) {
@@ -111,6 +121,7 @@ pub(super) fn check(settings: Settings, own_tls: TlsConfigs) -> Result<Config, C
         pin_settings,
         set_role,
         context_in_startup,
+        tenant_application_name,
         allow_trust,
         allow_cleartext,
         relay,
@@ -118,6 +129,7 @@ pub(super) fn check(settings: Settings, own_tls: TlsConfigs) -> Result<Config, C
         tenant_max_connections,
         tenant_rate_limit,
         tenant_query_timeout,
+        tenants,
         pool_mode,
         pool,
         client_auth,
@@ -129,6 +141,10 @@ pub(super) fn check(settings: Settings, own_tls: TlsConfigs) -> Result<Config, C
         shutdown_timeout,
         log_level,
         log_format,
+        log_sessions,
+        admin,
+        audit,
+        metrics_tenants,
         settings,
         own_tls,
     })
@@ -237,7 +253,13 @@ mod tests {
             // Some say nothing without another option, and to ask for the filter turns the framed relay on.
             let is_dependent = matches!(
                 option.name,
-                "auth_query" | "context_key_id" | "context_previous_key_id" | "notifications" | "resolver_pool_size"
+                "auth_query"
+                    | "context_key_id"
+                    | "context_previous_key_id"
+                    | "notifications"
+                    | "resolver_pool_size"
+                    | "admin_host"
+                    | "audit_on_error"
             );
             if is_word && option.name != "pool_mode" || is_dependent {
                 continue;
@@ -257,7 +279,8 @@ mod tests {
             "tenant_separator" | "value_separator" | "set_role" | "log_level" | "upstream_host" => "",
             "auth_user" | "auth_dbname" | "resolver_user" => "",
             name if OptionSpec::named(name).is_some_and(|option| option.secret) => "",
-            "listen_host" => "/tmp",
+            "listen_host" | "admin_host" => "/tmp",
+            "audit_log" => "/nowhere/audit.log",
             _ => ",",
         };
         for option in OPTIONS {
@@ -299,6 +322,9 @@ mod tests {
             &[("upstream_tls", "true"), ("upstream_host", "/tmp")],
             &[("upstream_tls_verify", "false")],
             &[("pool_size", "101")],
+            &[("admin_host", "::1")],
+            &[("admin_token", "secret")],
+            &[("audit_on_error", "continue")],
             &[("min_pool_size", "21")],
         ] {
             assert!(config(pairs).is_err(), "{pairs:?}");

@@ -32,6 +32,17 @@ pub enum SigningMode {
     Require,
 }
 
+impl SigningMode {
+    /// Its name, as options have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+        }
+    }
+}
+
 /// Which notifications of `LISTEN` reach a tenant's session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notifications {

@@ -1,5 +1,6 @@
 //! What the proxy is told to do: raw [`Settings`] from any source, and the checked [`Config`] made from them.
 
+mod admin;
 mod check;
 mod file;
 mod isolation;
@@ -7,6 +8,7 @@ mod options;
 mod pool;
 mod resolvers;
 mod settings;
+mod tenants;
 mod tls;
 mod values;
 
@@ -15,6 +17,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use admin::{AdminRules, AdminToken, AuditOnError, AuditRules, AuditTarget};
 pub use isolation::{ContextSigning, Isolation, Notifications, RoleCheck, SigningMode};
 pub use options::{OPTIONS, OptionSpec, Topic};
 pub(crate) use pool::AuthQuery;
@@ -22,9 +25,10 @@ pub use pool::{ClientAuth, PoolLimits, PoolMode, SecretSources};
 pub(crate) use resolvers::ResolverAccount;
 pub use resolvers::ResolverRules;
 pub use settings::{ConfigError, Origin, Problem, Settings};
+pub use tenants::TenantLimits;
 pub use tls::{ClientCert, ClientTlsMode, TlsConfigs, TlsRules};
 
-use crate::tenant::{BypassRules, IdentityRules, Network, TenantPolicy};
+use crate::tenant::{BypassRules, IdentityRules, Network, TenantOverrides, TenantPolicy};
 use crate::tls::UpstreamTls;
 
 /// A configuration that has passed every check. Options and defaults are those of `docs/configuration.md`.
@@ -67,6 +71,8 @@ pub struct Config {
     pub set_role: Option<String>,
     /// Also send the context variables in the upstream StartupMessage.
     pub context_in_startup: bool,
+    /// Send the tenant as `application_name`, whatever the client sends.
+    pub tenant_application_name: bool,
     /// Let remote clients log in where the server asks for no proof.
     pub allow_trust: bool,
     /// Let passwords cross a network in the clear.
@@ -81,6 +87,8 @@ pub struct Config {
     pub tenant_rate_limit: Option<NonZeroU32>,
     /// How long a tenant's session may be idle, or one request outstanding; `None` for no limit.
     pub tenant_query_timeout: Option<Duration>,
+    /// What some tenants have instead of these limits.
+    pub tenants: TenantOverrides,
     /// Whether sessions share upstream connections.
     pub pool_mode: PoolMode,
     /// The pools' bounds.
@@ -91,6 +99,12 @@ pub struct Config {
     pub secrets: SecretSources,
     /// How further values of a tenant's context are worked out.
     pub resolvers: ResolverRules,
+    /// Where administrators and monitoring connect.
+    pub admin: AdminRules,
+    /// Where security events are written.
+    pub audit: AuditRules,
+    /// Tenants that have metrics of their own.
+    pub metrics_tenants: usize,
     /// What the operator should know and is not wrong: to be said where the configuration is checked or put in force.
     pub notices: Vec<String>,
     /// Sessions at one time.
@@ -103,6 +117,8 @@ pub struct Config {
     pub log_level: String,
     /// Form of the log, for programs that write one.
     pub log_format: LogFormat,
+    /// Whether a session's start and end are in the log.
+    pub log_sessions: bool,
     settings: Settings,
     own_tls: TlsConfigs,
 }
@@ -118,6 +134,8 @@ pub struct Listen {
     pub unix_dir: Option<PathBuf>,
     /// TCP port where only TLS is spoken; 0 takes a free one.
     pub tls_port: Option<u16>,
+    /// Other processes may listen on the same ports, to take over from this one.
+    pub reuse_port: bool,
 }
 
 /// The PostgreSQL server, and how it is reached.

@@ -25,6 +25,8 @@ pub enum Topic {
     Resolvers,
     /// The log.
     Logging,
+    /// The admin listener.
+    Administration,
 }
 
 impl Topic {
@@ -42,6 +44,7 @@ impl Topic {
             Self::Authentication => "Authentication in pool modes",
             Self::Resolvers => "Resolvers",
             Self::Logging => "Logging",
+            Self::Administration => "Administration",
         }
     }
 }
@@ -100,7 +103,10 @@ const fn secret(mut spec: OptionSpec) -> OptionSpec {
     spec
 }
 
-use Topic::{Access, Authentication, Identity, Isolation, Limits, Listening, Logging, Relay, Resolvers, Tls, Upstream};
+use Topic::{
+    Access, Administration, Authentication, Identity, Isolation, Limits, Listening, Logging, Relay, Resolvers, Tls,
+    Upstream,
+};
 
 /// Every option, in the order of the manual.
 #[rustfmt::skip]
@@ -111,6 +117,8 @@ pub const OPTIONS: &[OptionSpec] = &[
         "Address or host name to bind"),
     option(Listening, "listen_unix_dir", "PGVPD_LISTEN_UNIX_DIR", "off", "DIR",
         "Also listen on the Unix socket .s.PGSQL.<port> in this directory"),
+    switch(option(Listening, "reuse_port", "PGVPD_REUSE_PORT", "false", "BOOL",
+        "Let a new process listen on the same ports beside this one, to take over from it: SO_REUSEPORT")),
     option(Listening, "proxy_protocol", "PGVPD_PROXY_PROTOCOL", "off", "MODE",
         "off, or require: every TCP connection begins with a PROXY header (v1 or v2) that names the client"),
     option(Listening, "proxy_protocol_from", "PGVPD_PROXY_PROTOCOL_FROM", "none", "NETWORKS",
@@ -159,6 +167,8 @@ pub const OPTIONS: &[OptionSpec] = &[
          false where the upstream is a pooler that refuses them")),
     option(Identity, "set_role", "PGVPD_SET_ROLE", "the login role", "ROLE",
         "Role to switch to after login. A convenience, not a boundary: a session can return to its login role"),
+    switch(option(Identity, "tenant_application_name", "PGVPD_TENANT_APPLICATION_NAME", "false", "BOOL",
+        "Send pgvpd:<tenant> as application_name, so that pg_stat_activity shows who is who")),
 
     option(Isolation, "isolation", "PGVPD_ISOLATION", "context", "KIND",
         "What tells tenants apart in the database: context, that of the session; or role, a login role of each tenant's own"),
@@ -207,6 +217,8 @@ pub const OPTIONS: &[OptionSpec] = &[
         "New connections of one tenant in a second"),
     option(Limits, "tenant_query_timeout", "PGVPD_TENANT_QUERY_TIMEOUT", "none", "SECONDS",
         "Time that a tenant's session may be idle, or one request outstanding: the one is closed, the other cancelled"),
+    option(Limits, "tenants", "PGVPD_TENANTS", "none", "FILE",
+        "TOML file: other limits for some tenants, by name or pattern, and tenants that may not log in"),
     option(Limits, "handshake_timeout", "PGVPD_HANDSHAKE_TIMEOUT", "30", "SECONDS",
         "Time for startup, authentication and injection together"),
     option(Limits, "shutdown_timeout", "PGVPD_SHUTDOWN_TIMEOUT", "30", "SECONDS",
@@ -274,8 +286,21 @@ pub const OPTIONS: &[OptionSpec] = &[
         "debug, info, warn, error, or a tracing filter such as pgvpd_core=debug"),
     option(Logging, "log_format", "PGVPD_LOG_FORMAT", "text", "FORMAT",
         "text or json"),
-];
+    switch(option(Logging, "log_sessions", "PGVPD_LOG_SESSIONS", "true", "BOOL",
+        "A line when a session starts and one when it ends")),
+    option(Logging, "audit_log", "PGVPD_AUDIT_LOG", "off", "FILE",
+        "Where logins, bypass users, administrators' actions and revocations are written as JSON lines: a file, or stdout"),
+    option(Logging, "audit_on_error", "PGVPD_AUDIT_ON_ERROR", "refuse", "ACTION",
+        "What becomes of a login that cannot be written there: refuse, or continue"),
 
-/// Options of the contract that this release does not have. They are refused by name: to ignore one, such as a limit,
-/// would fail open.
-pub(super) const NOT_YET: &[&str] = &["admin_port", "admin_host", "admin_token"];
+    option(Administration, "admin_port", "PGVPD_ADMIN_PORT", "off", "PORT",
+        "TCP port for HTTP: /health, /ready, /metrics, /status, and what changes something; 0 takes a free one"),
+    option(Administration, "admin_host", "PGVPD_ADMIN_HOST", "127.0.0.1", "HOST",
+        "Address or host name to bind for it; off loopback everything but /health and /ready needs admin_token"),
+    secret(option(Administration, "admin_token", "PGVPD_ADMIN_TOKEN", "none", "TOKEN",
+        "What a request must show to change something: Authorization: Bearer TOKEN")),
+    option(Administration, "admin_token_file", "PGVPD_ADMIN_TOKEN_FILE", "none", "FILE",
+        "A file that holds it"),
+    option(Administration, "metrics_tenants", "PGVPD_METRICS_TENANTS", "100", "NUMBER",
+        "Tenants that have metrics of their own, the most used ones; the rest count together"),
+];

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::options::{NOT_YET, OPTIONS, OptionSpec};
+use super::options::{OPTIONS, OptionSpec};
 
 /// Option values as given, not yet checked. [`Config::from_settings`](super::Config::from_settings) checks them.
 ///
@@ -250,8 +250,7 @@ const OTHER_VARIABLES: &[&str] = &["PGVPD_CONFIG", "PGVPD_PG_BINDIR", "PGVPD_CAC
 /// What is wrong with a variable of no option: to ignore one that somebody meant, such as a limit, would fail open.
 fn refused_variable(variable: &str) -> Option<Problem> {
     let name = variable.strip_prefix("PGVPD_").unwrap_or(variable).to_lowercase();
-    let is_meant = NOT_YET.contains(&name.as_str()) || nearest_option(&name).is_some();
-    (is_meant && !OTHER_VARIABLES.contains(&variable)).then(|| Problem {
+    (nearest_option(&name).is_some() && !OTHER_VARIABLES.contains(&variable)).then(|| Problem {
         message: unknown(&name),
         option: Some(name),
         origin: Some(Origin::Environment(variable.into())),
@@ -260,9 +259,6 @@ fn refused_variable(variable: &str) -> Option<Problem> {
 
 /// Says what an unknown key might have meant.
 fn unknown(name: &str) -> String {
-    if NOT_YET.contains(&name) {
-        return "this release does not have this option yet; remove it".into();
-    }
     match nearest_option(name) {
         Some(option) => format!("unknown option; did you mean {option}?"),
         None => "unknown option; `pgvpd --help` lists them all".into(),
@@ -380,8 +376,6 @@ mod tests {
         assert!(error.to_string().contains("did you mean tenant_deny?"), "{error}");
         let error = Settings::new().set(&"tenant_deny".repeat(100_000), "acme").expect_err("no option");
         assert!(!error.to_string().contains("did you mean"));
-        let error = Settings::new().set("admin_port", 1).expect_err("not there yet");
-        assert!(error.to_string().contains("does not have this option yet"), "{error}");
     }
 
     #[test]
@@ -403,7 +397,7 @@ mod tests {
         let settings = read(&[&[("PGVPD_HOST", "::1"), ("PGVPD_PORT", "1")], &foreign[..]].concat());
         assert_eq!((settings.value("listen_host"), settings.value("port")), (Some("::1"), Some("1")));
         assert_eq!(settings.problems(), []);
-        for meant in ["PGVPD_TENANT_DNEY", "PGVPD_ADMIN_TOKEN", "PGVPD_ADMIN_PORT"] {
+        for meant in ["PGVPD_TENANT_DNEY", "PGVPD_ADMIN_TOKN"] {
             let settings = read(&[(meant, "x")]);
             let [problem] = settings.problems() else { panic!("{meant}") };
             assert!(problem.to_string().contains(&format!("environment variable {meant}")), "{problem}");

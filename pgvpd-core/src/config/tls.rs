@@ -70,7 +70,7 @@ const FILES: &[&str] =
 /// Reads the options.
 pub(super) fn tls(reader: &Reader<'_>, own: &TlsConfigs, upstream_host: &str) -> Tls {
     let mut notices = Vec::new();
-    let port = reader.read("tls_port", values::tls_port).flatten();
+    let port = reader.read("tls_port", values::optional_port).flatten();
     let rules = rules(reader, own, port, &mut notices);
     let upstream = upstream(reader, own, upstream_host, &mut notices);
     Tls { rules, port, upstream, notices }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::tls::WantedCert;
-use super::{ClientAuth, ClientTlsMode, LogFormat, PoolMode, Relay};
+use super::{AuditOnError, AuditTarget, ClientAuth, ClientTlsMode, LogFormat, PoolMode, Relay};
 use crate::tenant::{Network, TenantFormat, VariableName};
 
 pub(super) type Checked<T> = Result<T, String>;
@@ -23,7 +23,7 @@ pub(super) fn upstream_port(text: &str) -> Checked<u16> {
 }
 
 /// `off`, or a port.
-pub(super) fn tls_port(text: &str) -> Checked<Option<u16>> {
+pub(super) fn optional_port(text: &str) -> Checked<Option<u16>> {
     if text == "off" { Ok(None) } else { port(text).map(Some).map_err(|error| format!("{error}, or off")) }
 }
 
@@ -253,5 +253,52 @@ pub(super) fn auth_query(text: &str) -> Checked<String> {
     match text {
         _ if text.contains('\0') || !text.contains("$1") => Err("has no $1, which stands for the role's name".into()),
         _ => Ok(text.into()),
+    }
+}
+
+/// What an administrator shows in a header: visible ASCII (RFC 6750, section 2.1).
+pub(super) fn token(text: &str) -> Checked<String> {
+    match text {
+        "" => Err("is empty".into()),
+        _ if text.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(text.into()),
+        _ => Err("holds other than visible ASCII characters, which no HTTP header can carry".into()),
+    }
+}
+
+/// `off`, `stdout`, or a file.
+pub(super) fn audit_log(text: &str) -> Checked<Option<AuditTarget>> {
+    match text {
+        "off" => return Ok(None),
+        "stdout" => return Ok(Some(AuditTarget::Stdout)),
+        "" => return Err("\"\" is not a file; give its path, stdout, or off".into()),
+        _ => {}
+    }
+    let path = PathBuf::from(text);
+    is_writable(&path).map_err(|error| format!("cannot write to {text}: {error}; give a file, stdout, or off"))?;
+    Ok(Some(AuditTarget::File(path)))
+}
+
+/// Whether a file can be appended to, or made; without making it, since who checks may be somebody else than who writes.
+fn is_writable(path: &Path) -> std::io::Result<()> {
+    use rustix::fs::{Access, access};
+    if path.exists() {
+        return std::fs::OpenOptions::new().append(true).open(path).map(|_| ());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(access(parent, Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+pub(super) fn audit_on_error(text: &str) -> Checked<AuditOnError> {
+    match text {
+        "refuse" => Ok(AuditOnError::Refuse),
+        "continue" => Ok(AuditOnError::Continue),
+        _ => Err(format!("{text:?} is not one of refuse, continue")),
+    }
+}
+
+pub(super) fn metrics_tenants(text: &str) -> Checked<usize> {
+    match text.parse() {
+        Ok(count) if count <= 10_000 => Ok(count),
+        _ => Err(format!("{text:?} is not a number from 0 to 10000")),
     }
 }

@@ -88,6 +88,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         self.outbox.extend(bytes);
     }
 
+    /// Drops what is queued and not sent: whole messages, since [`flush`](Self::flush) has come to its end.
+    pub(crate) fn drop_queued(&mut self) {
+        self.outbox.take(usize::MAX);
+    }
+
     /// Sends what is queued. Safe to cancel: what was sent is not sent again.
     pub(crate) async fn flush(&mut self) -> io::Result<()> {
         while !self.outbox.is_empty() {

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, UnixListener, lookup_host};
-use tracing::warn;
+use tracing::{debug, warn};
 
-use super::Socket;
 use super::socket::set_options;
-use crate::config::{ClientAddress, Listen};
+use super::{Socket, steering};
+use crate::config::{AdminRules, ClientAddress, Listen};
 
 /// Connections that the kernel may hold until they are accepted; it caps this at `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;
@@ -83,34 +83,55 @@ pub(crate) struct Bound {
 /// Opens a listener for each address of the host, then the Unix socket, then those of `tls_port`.
 pub(crate) async fn bind(listen: &Listen) -> Result<Bound, BindError> {
     let main = |listener| (listener, Door::Main);
-    let (address, found) = bind_port(&listen.host, listen.port).await?;
+    let (address, found) = bind_port(&listen.host, listen.port, listen.reuse_port).await?;
     let mut listeners: Vec<_> = found.into_iter().map(main).collect();
     if let Some(directory) = &listen.unix_dir {
         let path = directory.join(format!(".s.PGSQL.{}", address.port()));
-        let (listener, file) = bind_unix(&path).map_err(|cause| BindError::Unix { path, cause })?;
+        let (listener, file) = bind_unix(&path, listen.reuse_port).map_err(|cause| BindError::Unix { path, cause })?;
         listeners.push(main(Listener::Unix { listener, _file: file }));
     }
     let mut tls_address = None;
     if let Some(port) = listen.tls_port {
-        let (address, found) = bind_port(&listen.host, port).await?;
+        let (address, found) = bind_port(&listen.host, port, listen.reuse_port).await?;
         tls_address = Some(address);
         listeners.extend(found.into_iter().map(|listener| (listener, Door::Tls)));
     }
     Ok(Bound { address, tls_address, listeners })
 }
 
-async fn bind_port(host: &str, port: u16) -> Result<(SocketAddr, Vec<Listener>), BindError> {
+/// The listener of administrators.
+#[derive(Debug)]
+pub(crate) struct BoundAdmin {
+    /// Its first address.
+    pub(crate) address: SocketAddr,
+    #[cfg_attr(not(feature = "admin"), expect(dead_code, reason = "nothing is served there without the feature"))]
+    pub(crate) listeners: Vec<TcpListener>,
+}
+
+/// Opens the listener of administrators, where there is to be one.
+pub(crate) async fn bind_admin(rules: &AdminRules, reuse_port: bool) -> Result<Option<BoundAdmin>, BindError> {
+    let Some(port) = rules.port else { return Ok(None) };
+    let (address, listeners) = bind_port(&rules.host, port, reuse_port).await?;
+    let tcp = |listener| match listener {
+        Listener::Tcp(listener) => Some(listener),
+        Listener::Unix { .. } => None,
+    };
+    Ok(Some(BoundAdmin { address, listeners: listeners.into_iter().filter_map(tcp).collect() }))
+}
+
+async fn bind_port(host: &str, port: u16, reuse_port: bool) -> Result<(SocketAddr, Vec<Listener>), BindError> {
     let resolve = |cause| BindError::Resolve { host: host.into(), cause };
     let mut addresses: Vec<SocketAddr> = lookup_host((host, port)).await.map_err(resolve)?.collect();
     addresses.sort_by_key(|address| address.is_ipv6());
     addresses.dedup();
-    bind_addresses(addresses, || resolve(io::ErrorKind::NotFound.into()))
+    bind_addresses(addresses, reuse_port, || resolve(io::ErrorKind::NotFound.into()))
 }
 
 /// Binds them all to one port. An address that this machine does not have is passed over as long as there is another:
 /// `localhost` names `::1` in containers without IPv6 too.
 fn bind_addresses(
     addresses: Vec<SocketAddr>,
+    reuse_port: bool,
     no_address: impl FnOnce() -> BindError,
 ) -> Result<(SocketAddr, Vec<Listener>), BindError> {
     let mut listeners = Vec::new();
@@ -120,7 +141,7 @@ fn bind_addresses(
         if let Some(first) = first {
             address.set_port(first.port());
         }
-        let bound = bind_tcp(address).and_then(|listener| Ok((listener.local_addr()?, listener)));
+        let bound = bind_tcp(address, reuse_port).and_then(|listener| Ok((listener.local_addr()?, listener)));
         match bound {
             Ok((local, listener)) => {
                 first.get_or_insert(local);
@@ -144,16 +165,26 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT))
 }
 
-pub(super) fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+pub(super) fn bind_tcp(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     set_options(SockRef::from(&socket))?;
     socket.set_reuseaddr(true)?;
+    if reuse_port {
+        socket.set_reuseport(true)?;
+    }
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    let listener = socket.listen(BACKLOG)?;
+    if reuse_port && let Err(error) = steering::to_all(&listener) {
+        debug!(%error, "connections cannot be steered among processes");
+    }
+    Ok(listener)
 }
 
-/// A socket file left by a process that died is replaced; one that somebody answers on is not.
-fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+/// A socket file left by a process that died is replaced; one that somebody answers on only where the port is shared.
+fn bind_unix(path: &Path, reuse_port: bool) -> io::Result<(UnixListener, SocketFile)> {
+    if reuse_port {
+        return bind_unix_over(path);
+    }
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
         match std::os::unix::net::UnixStream::connect(path) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
@@ -161,10 +192,30 @@ fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
         }
     }
     let listener = UnixListener::bind(path)?;
-    let file = SocketFile::new(path)?;
+    permit_all(path)?;
+    Ok((listener, SocketFile::new(path)?))
+}
+
+/// Takes the place of a socket file without a moment in which there is none. Who has connected to the other one is its owner's.
+fn bind_unix_over(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}", std::process::id()));
+    let beside = PathBuf::from(beside);
+    if std::fs::symlink_metadata(&beside).is_ok_and(|found| found.file_type().is_socket()) {
+        std::fs::remove_file(&beside)?;
+    }
+    let listener = UnixListener::bind(&beside)?;
+    let placed = permit_all(&beside).and_then(|()| std::fs::rename(&beside, path));
+    if let Err(error) = placed {
+        let _ = std::fs::remove_file(&beside);
+        return Err(error);
+    }
+    Ok((listener, SocketFile::new(path)?))
+}
+
+fn permit_all(path: &Path) -> io::Result<()> {
     // PostgreSQL's own default, unix_socket_permissions = 0777: the login decides, not the file.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
-    Ok((listener, file))
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))
 }
 
 /// Removes the socket file when dropped, unless another process has put its own there since.
@@ -189,6 +240,17 @@ impl Drop for SocketFile {
 }
 
 impl Listener {
+    /// Has other processes that listen on the port get the next connections: the one in this place of the port's. False where
+    /// that is not possible, or not needed.
+    pub(crate) fn steer_to(&self, place: u32) -> bool {
+        match self {
+            Self::Tcp(listener) => steering::to_place(listener, place)
+                .inspect_err(|error| debug!(%error, "connections cannot be steered to another process"))
+                .is_ok(),
+            Self::Unix { .. } => false,
+        }
+    }
+
     /// The next client, which comes in by this door. Safe to cancel.
     pub(crate) async fn accept(&self, door: Door) -> io::Result<Accepted> {
         match self {
@@ -213,7 +275,7 @@ mod tests {
 
     fn bind_these(addresses: &[&str]) -> Result<(SocketAddr, Vec<Listener>), BindError> {
         let addresses = addresses.iter().map(|address| address.parse().expect("address")).collect();
-        bind_addresses(addresses, || panic!("there are addresses"))
+        bind_addresses(addresses, false, || panic!("there are addresses"))
     }
 
     #[tokio::test]

@@ -5,9 +5,10 @@ mod conn;
 mod file_limit;
 mod listen;
 mod socket;
+mod steering;
 
 pub(crate) use conn::Conn;
 pub use file_limit::{FileLimit, raise_file_limit};
 pub use listen::BindError;
-pub(crate) use listen::{Accepted, Bound, Door, Listener, bind};
+pub(crate) use listen::{Accepted, Bound, BoundAdmin, Door, Listener, bind, bind_admin};
 pub(crate) use socket::{ConnectError, Socket, connect};

@@ -193,7 +193,7 @@ mod tests {
 
     #[tokio::test]
     async fn both_sides_have_no_delay_and_keepalive() {
-        let listener = bind_tcp("127.0.0.1:0".parse().expect("loopback")).expect("bound");
+        let listener = bind_tcp("127.0.0.1:0".parse().expect("loopback"), false).expect("bound");
         let port = listener.local_addr().expect("bound").port();
         let upstream =
             connect(&UpstreamAddress { host: "localhost".into(), port, tls: None }).await.expect("connected");

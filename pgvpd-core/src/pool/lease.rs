@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::figures::{PoolCounters, count};
 use super::{PoolKey, Pools, Waiter};
 use crate::config::PoolLimits;
 use crate::context::Facts;
@@ -23,6 +24,14 @@ pub(super) struct Pooled {
     /// What contexts are signed for on it; `None` until one is.
     pub(super) attachment: Option<Attachment>,
     pub(super) expires: Instant,
+    has_been_used: bool,
+    counters: Arc<PoolCounters>,
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        count(&self.counters.discards);
+    }
 }
 
 /// What a connection's contexts are signed for, and the functions that move and read it.
@@ -42,6 +51,19 @@ impl fmt::Debug for Pooled {
 }
 
 impl Pooled {
+    /// A connection that has just been made.
+    pub(super) fn new(
+        conn: Conn<Socket>,
+        parameters: Parameters,
+        cancel_key: Option<CancelKey>,
+        expires: Instant,
+        counters: &Arc<PoolCounters>,
+    ) -> Self {
+        count(&counters.creates);
+        let counters = Arc::clone(counters);
+        Self { conn, parameters, cancel_key, attachment: None, expires, has_been_used: false, counters }
+    }
+
     /// True if the server has neither said anything nor gone: an idle connection that has become readable is of no use.
     pub(super) fn is_quiet(&self) -> bool {
         self.conn.received().is_empty() && self.conn.stream().is_quiet()
@@ -176,11 +198,17 @@ impl Lease {
         self.upstream.attachment = Some(attachment);
     }
 
+    /// A session has it. True where another one had it before.
+    pub(super) fn begin_use(&mut self) -> bool {
+        std::mem::replace(&mut self.upstream.has_been_used, true)
+    }
+
     /// Keeps the connection for the next session.
     pub(crate) fn give_back(mut self, clean: super::reset::Clean, limits: &PoolLimits) {
         if let (Some(attachment), Some(facts)) = (&mut self.upstream.attachment, clean.facts) {
             attachment.facts = facts;
         }
+        count(&self.upstream.counters.checkins);
         self.hand_on(limits);
     }
 

@@ -12,12 +12,13 @@
 //! A place is the right to one connection; connecting and leased ones have one each, idle ones count too. What is to be
 //! done outside (connect, close, hand over) is returned and done by the caller when the books are closed again.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::queue::Queue;
 use crate::config::PoolLimits;
 
 /// How long after a failed connection the next one is tried: at first, and at most.
@@ -30,7 +31,10 @@ pub(super) struct Ledger<K, C, W, E> {
     pools: HashMap<Arc<K>, Pool<C, W, E>>,
     /// Idle connections and places of all pools.
     total: usize,
-    next_ticket: u64,
+    /// The last ticket, or turn: they are one sequence.
+    last_number: u64,
+    /// Connections are neither given nor made nor kept.
+    is_paused: bool,
 }
 
 #[derive(Debug)]
@@ -40,8 +44,7 @@ struct Pool<C, W, E> {
     /// Connecting and leased.
     places: usize,
     connecting: usize,
-    /// By ticket: who came first is served first.
-    waiting: BTreeMap<u64, W>,
+    waiting: Queue<W>,
     failure: Option<Failure<E>>,
     /// It has had a connection, so that another can be expected to work.
     is_proved: bool,
@@ -93,6 +96,16 @@ pub(super) struct Plan<K, C> {
     pub(super) close: Vec<C>,
 }
 
+/// What one pool has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OnePool {
+    pub(super) idle: usize,
+    pub(super) used: usize,
+    pub(super) connecting: usize,
+    pub(super) waiting: usize,
+    pub(super) is_failing: bool,
+}
+
 /// Numbers of one moment, over all pools.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct PoolFigures {
@@ -107,7 +120,7 @@ impl<C, W, E> Default for Pool<C, W, E> {
             idle: VecDeque::new(),
             places: 0,
             connecting: 0,
-            waiting: BTreeMap::new(),
+            waiting: Queue::default(),
             failure: None,
             is_proved: false,
         }
@@ -136,31 +149,40 @@ impl<C, W, E> Pool<C, W, E> {
 
 impl<K, C, W, E> Default for Ledger<K, C, W, E> {
     fn default() -> Self {
-        Self { pools: HashMap::new(), total: 0, next_ticket: 0 }
+        Self { pools: HashMap::new(), total: 0, last_number: 0, is_paused: false }
     }
 }
 
 impl<K: std::hash::Hash + Eq, C, W, E> Ledger<K, C, W, E> {
     /// A client wants a connection. After a ticket, [`Ledger::plan`] is due.
-    pub(super) fn ask(&mut self, key: &Arc<K>, waiter: impl FnOnce() -> W, now: Instant) -> Turn<C, E> {
+    pub(super) fn ask(
+        &mut self,
+        key: &Arc<K>,
+        tenant: &Arc<str>,
+        waiter: impl FnOnce() -> W,
+        now: Instant,
+    ) -> Turn<C, E> {
+        let is_paused = self.is_paused;
         let pool = self.pools.entry(Arc::clone(key)).or_default();
         if let Some(idle) = pool.idle.pop_back() {
             pool.places += 1;
             return Turn::Reuse(idle);
         }
         match &pool.failure {
-            Some(failure) if failure.until > now && pool.size() == 0 => Turn::Failed(Arc::clone(&failure.error)),
+            Some(failure) if failure.until > now && pool.size() == 0 && !is_paused => {
+                Turn::Failed(Arc::clone(&failure.error))
+            }
             _ => {
-                self.next_ticket += 1;
-                pool.waiting.insert(self.next_ticket, waiter());
-                Turn::Wait(self.next_ticket)
+                self.last_number += 1;
+                pool.waiting.enter(self.last_number, tenant, waiter());
+                Turn::Wait(self.last_number)
             }
         }
     }
 
     /// A waiter leaves the queue. False where it is not in it any more: its turn has come.
     pub(super) fn leave(&mut self, key: &Arc<K>, ticket: u64) -> bool {
-        self.pools.get_mut(key).is_some_and(|pool| pool.waiting.remove(&ticket).is_some())
+        self.pools.get_mut(key).is_some_and(|pool| pool.waiting.leave(ticket))
     }
 
     /// True if the pool has a connection beyond those that are being made.
@@ -188,8 +210,10 @@ impl<K: std::hash::Hash + Eq, C, W, E> Ledger<K, C, W, E> {
         };
         pool.failure = Some(Failure { error: Arc::clone(error), back_off, until: now + back_off });
         pool.is_proved &= !refused;
-        let waiting = if pool.size() > 0 { BTreeMap::new() } else { std::mem::take(&mut pool.waiting) };
-        (waiting.into_values().collect(), is_first)
+        // While pools are paused the server is expected to be gone.
+        let may_wait = pool.size() > 0 || self.is_paused;
+        let waiting = if may_wait { Vec::new() } else { pool.waiting.take() };
+        (waiting, is_first)
     }
 
     /// A place is given up, by a connection that is closed or was never made.
@@ -213,12 +237,18 @@ impl<K: std::hash::Hash + Eq, C, W, E> Ledger<K, C, W, E> {
         let crowded = self.total >= limits.max_upstream_connections;
         let starving = crowded && self.is_any_starving_before(key);
         let Some(pool) = self.pools.get_mut(key) else { return Offer::Close(connection) };
-        if starving || expires <= now || pool.size() > limits.size || self.total > limits.max_upstream_connections {
+        if starving
+            || self.is_paused
+            || expires <= now
+            || pool.size() > limits.size
+            || self.total > limits.max_upstream_connections
+        {
             self.vacate(key, false);
             return Offer::Close(connection);
         }
-        match pool.waiting.pop_first() {
-            Some((_, waiter)) => Offer::Hand(connection, waiter),
+        self.last_number += 1;
+        match pool.waiting.serve(self.last_number) {
+            Some(waiter) => Offer::Hand(connection, waiter),
             None => {
                 pool.places = pool.places.saturating_sub(1);
                 pool.idle.push_back(Idle { connection, since: now, expires });
@@ -227,19 +257,22 @@ impl<K: std::hash::Hash + Eq, C, W, E> Ledger<K, C, W, E> {
         }
     }
 
-    /// True if a pool without any connection has somebody who has waited for longer than all of this one's.
+    /// True if a pool without any connection has somebody whose turn is before that of all of this one's.
     fn is_any_starving_before(&self, key: &Arc<K>) -> bool {
-        let first = |pool: &Pool<C, W, E>| pool.waiting.first_key_value().map(|(ticket, _)| *ticket);
-        let Some(own) = self.pools.get(key).and_then(first) else { return false };
-        self.pools.values().any(|pool| pool.size() == 0 && first(pool).is_some_and(|ticket| ticket < own))
+        let Some(own) = self.pools.get(key).and_then(|pool| pool.waiting.first_turn()) else { return false };
+        let mut empty = self.pools.values().filter(|pool| pool.size() == 0);
+        empty.any(|pool| pool.waiting.first_turn().is_some_and(|turn| turn < own))
     }
 
-    /// Decides on connections to make and to close. Freed places go to the pool whose client has waited longest.
+    /// Decides on connections to make and to close. Freed places go to the pool whose tenant's turn is next.
     pub(super) fn plan(&mut self, limits: &PoolLimits, now: Instant) -> Plan<K, C> {
         let mut plan = Plan { connect: Vec::new(), close: Vec::new() };
+        if self.is_paused {
+            return plan;
+        }
         loop {
             let short = self.pools.iter().filter(|(_, pool)| pool.is_short() && pool.may_connect(limits, now));
-            let next = short.min_by_key(|(_, pool)| pool.waiting.first_key_value().map(|(ticket, _)| *ticket));
+            let next = short.min_by_key(|(_, pool)| pool.waiting.first_turn());
             let Some(key) = next.map(|(key, _)| Arc::clone(key)) else { break };
             if self.total >= limits.max_upstream_connections {
                 match self.evict() {
@@ -306,6 +339,9 @@ impl<K: std::hash::Hash + Eq, C, W, E> Ledger<K, C, W, E> {
 
     /// When a pool whose client waits may try again; `None` where nothing waits for that.
     pub(super) fn next_attempt(&self) -> Option<Instant> {
+        if self.is_paused {
+            return None;
+        }
         let failing = self.pools.values().filter(|pool| pool.is_short() || pool.is_proved);
         failing.filter_map(|pool| pool.failure.as_ref().map(|failure| failure.until)).min()
     }
@@ -318,6 +354,36 @@ impl<K: std::hash::Hash + Eq, C, W, E> Ledger<K, C, W, E> {
             drained.extend(pool.idle.drain(..).map(|idle| idle.connection));
         }
         drained
+    }
+
+    /// Gives no connection any more, makes and keeps none. Gives those that are idle.
+    pub(super) fn pause(&mut self) -> Vec<C> {
+        self.is_paused = true;
+        self.drain()
+    }
+
+    /// Goes on; [`Ledger::plan`] is due. What failed before is tried anew.
+    pub(super) fn resume(&mut self) {
+        self.is_paused = false;
+        self.pools.values_mut().for_each(|pool| pool.failure = None);
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
+    /// What each pool has: its figures, and whether connections cannot be made.
+    pub(super) fn pools(&self) -> impl Iterator<Item = (&Arc<K>, OnePool)> {
+        self.pools.iter().map(|(key, pool)| {
+            let one = OnePool {
+                idle: pool.idle.len(),
+                used: pool.places.saturating_sub(pool.connecting),
+                connecting: pool.connecting,
+                waiting: pool.waiting.len(),
+                is_failing: pool.failure.is_some(),
+            };
+            (key, one)
+        })
     }
 
     pub(super) fn figures(&self) -> PoolFigures {

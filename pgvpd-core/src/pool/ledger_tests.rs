@@ -23,6 +23,10 @@ fn key(name: &str) -> Arc<String> {
     Arc::new(name.into())
 }
 
+fn tenant() -> Arc<str> {
+    "acme".into()
+}
+
 fn later(seconds: f64) -> Instant {
     *START + Duration::from_secs_f64(seconds)
 }
@@ -44,7 +48,7 @@ impl<C, E> Turn<C, E> {
 
 /// Asks for a connection that there is not; gives the ticket.
 fn wait(books: &mut Books, pool: &Arc<String>, waiter: u32) -> u64 {
-    match books.ask(pool, || waiter, later(0.0)) {
+    match books.ask(pool, &tenant(), || waiter, later(0.0)) {
         Turn::Wait(ticket) => ticket,
         other => panic!("{other:?}"),
     }
@@ -89,7 +93,7 @@ fn the_connection_used_last_is_used_next() {
     for connection in [20, 10] {
         assert!(matches!(books.offer(&pool, connection, never(), &limits, later(1.0)), Offer::Kept { .. }));
     }
-    assert!(matches!(books.ask(&pool, || 0, later(2.0)), Turn::Reuse(Idle { connection: 10, .. })));
+    assert!(matches!(books.ask(&pool, &tenant(), || 0, later(2.0)), Turn::Reuse(Idle { connection: 10, .. })));
 }
 
 #[test]
@@ -124,7 +128,7 @@ fn room_is_made_by_closing_what_other_pools_have_idle_longest() {
 }
 
 #[test]
-fn the_pool_whose_client_has_waited_longest_gets_the_room() {
+fn the_pool_whose_tenants_turn_is_next_gets_the_room() {
     let (mut books, limits) = (Books::default(), limits(5, 2));
     let (a, b) = (key("a"), key("b"));
     for waiter in 0..2 {
@@ -133,15 +137,14 @@ fn the_pool_whose_client_has_waited_longest_gets_the_room() {
     assert_eq!(planned(&mut books, &limits, 0.0).0, ["a", "a"]);
     wait(&mut books, &b, 5);
     wait(&mut books, &a, 6);
-    for connection in 0..2 {
-        books.connected(&a);
-        assert!(matches!(books.offer(&a, connection, never(), &limits, later(0.0)), Offer::Hand(..)));
-    }
-    // A connection of `a` is free. Its own client came later than that of `b`, which has none at all.
-    assert!(matches!(books.offer(&a, 0, never(), &limits, later(0.0)), Offer::Close(0)));
+    books.connected(&a);
+    assert!(matches!(books.offer(&a, 0, never(), &limits, later(0.0)), Offer::Hand(0, 0)));
+    // The next one of `a` comes to be when the tenant of `b`, which has none at all, has its turn.
+    books.connected(&a);
+    assert!(matches!(books.offer(&a, 1, never(), &limits, later(0.0)), Offer::Close(1)));
     assert_eq!(planned(&mut books, &limits, 0.0).0, ["b"]);
     // Now it has one, and `a` keeps its own.
-    assert!(matches!(books.offer(&a, 1, never(), &limits, later(0.0)), Offer::Hand(1, 6)));
+    assert!(matches!(books.offer(&a, 0, never(), &limits, later(0.0)), Offer::Hand(0, 1)));
 }
 
 #[test]
@@ -155,12 +158,12 @@ fn while_the_server_is_down_it_is_tried_one_at_a_time_with_growing_pauses() {
     assert_eq!(books.failed(&pool, &error, false, later(0.0)), (vec![], true), "others are still being made");
     assert_eq!(books.failed(&pool, &error, false, later(0.0)), (vec![], false));
     assert_eq!(books.failed(&pool, &error, false, later(0.0)), (vec![0, 1, 2], false));
-    assert!(matches!(books.ask(&pool, || 3, later(0.1)), Turn::Failed(_)), "at once, while the pause lasts");
+    assert!(matches!(books.ask(&pool, &tenant(), || 3, later(0.1)), Turn::Failed(_)), "at once, while the pause lasts");
     let mut pauses = Vec::new();
     let mut now = 0.2;
     for waiter in 4..9 {
-        assert!(books.ask(&pool, || waiter, later(now)).ticket().is_some());
-        assert!(books.ask(&pool, || 100 + waiter, later(now)).ticket().is_some());
+        assert!(books.ask(&pool, &tenant(), || waiter, later(now)).ticket().is_some());
+        assert!(books.ask(&pool, &tenant(), || 100 + waiter, later(now)).ticket().is_some());
         assert_eq!(planned(&mut books, &limits, now).0.len(), 1, "one tries for both");
         assert_eq!(books.failed(&pool, &error, false, later(now)).0.len(), 2);
         let until = books.pools.get(&pool).and_then(|pool| pool.failure.as_ref()).expect("failure").until;
@@ -168,7 +171,7 @@ fn while_the_server_is_down_it_is_tried_one_at_a_time_with_growing_pauses() {
         now += 1.0;
     }
     assert_eq!(pauses, [400, 500, 500, 500, 500]);
-    assert!(books.ask(&pool, || 9, later(now)).ticket().is_some());
+    assert!(books.ask(&pool, &tenant(), || 9, later(now)).ticket().is_some());
     planned(&mut books, &limits, now);
     assert!(books.connected(&pool), "it had failed before");
     assert_eq!(books.figures().total, 1);
@@ -275,7 +278,7 @@ proptest! {
         for step in moves {
             let mut offered = None;
             match step {
-                Move::Ask(pool) => match books.ask(&pools[pool], || next, later(now)) {
+                Move::Ask(pool) => match books.ask(&pools[pool], &tenant(), || next, later(now)) {
                     Turn::Reuse(idle) => leased.push((Arc::clone(&pools[pool]), idle.connection)),
                     Turn::Wait(ticket) => tickets.push((Arc::clone(&pools[pool]), ticket, next)),
                     Turn::Failed(_) => {}
@@ -331,4 +334,64 @@ proptest! {
         books.drain();
         prop_assert_eq!(books.figures(), PoolFigures::default());
     }
+}
+
+/// Asks for a connection that there is not, for this tenant.
+fn wait_as(books: &mut Books, pool: &Arc<String>, tenant: &str, waiter: u32) {
+    assert!(books.ask(pool, &tenant.into(), || waiter, later(0.0)).ticket().is_some());
+}
+
+/// Who gets the connection that is offered.
+fn handed(books: &mut Books, pool: &Arc<String>, limits: &PoolLimits) -> Option<u32> {
+    match books.offer(pool, 7, never(), limits, later(0.0)) {
+        Offer::Hand(_, waiter) => Some(waiter),
+        Offer::Close(_) | Offer::Kept { .. } => None,
+    }
+}
+
+#[test]
+fn a_tenant_with_500_waiters_delays_another_ones_only_waiter_by_one_turn() {
+    let (mut books, limits, pool) = (Books::default(), limits(1, 1), key("a"));
+    (0..500).for_each(|waiter| wait_as(&mut books, &pool, "acme", waiter));
+    assert_eq!(planned(&mut books, &limits, 0.0).0, ["a"]);
+    books.connected(&pool);
+    wait_as(&mut books, &pool, "globex", 1000);
+    let order: Vec<_> = (0..4).map(|_| handed(&mut books, &pool, &limits)).collect();
+    assert_eq!(order, [Some(0), Some(1000), Some(1), Some(2)]);
+}
+
+#[test]
+fn the_same_holds_where_each_tenant_has_a_pool_of_its_own() {
+    let (mut books, limits, acme, globex) = (Books::default(), limits(1, 1), key("acme"), key("globex"));
+    (0..500).for_each(|waiter| wait_as(&mut books, &acme, "acme", waiter));
+    assert_eq!(planned(&mut books, &limits, 0.0).0, ["acme"]);
+    books.connected(&acme);
+    wait_as(&mut books, &globex, "globex", 1000);
+    assert_eq!(handed(&mut books, &acme, &limits), Some(0));
+    // The place of acme's connection is globex's now.
+    assert_eq!(handed(&mut books, &acme, &limits), None);
+    assert_eq!(planned(&mut books, &limits, 0.0).0, ["globex"]);
+    books.connected(&globex);
+    assert_eq!(handed(&mut books, &globex, &limits), Some(1000));
+}
+
+#[test]
+fn paused_pools_give_and_keep_nothing_and_go_on_where_they_were() {
+    let (mut books, limits, pool) = (Books::default(), limits(2, 2), key("a"));
+    wait(&mut books, &pool, 1);
+    wait(&mut books, &pool, 2);
+    planned(&mut books, &limits, 0.0);
+    (0..2).for_each(|_| _ = books.connected(&pool));
+    assert_eq!(handed(&mut books, &pool, &limits), Some(1));
+    books.offer(&pool, 20, never(), &limits, later(0.0));
+    books.offer(&pool, 20, never(), &limits, later(0.0));
+    assert_eq!(books.pause(), [20], "what was idle");
+    wait(&mut books, &pool, 3);
+    assert_eq!(planned(&mut books, &limits, 0.0).0.len(), 0);
+    assert!(matches!(books.offer(&pool, 10, never(), &limits, later(0.0)), Offer::Close(10)));
+    assert_eq!(books.figures(), PoolFigures { total: 0, idle: 0, waiting: 1 });
+    books.resume();
+    assert_eq!(planned(&mut books, &limits, 0.0).0, ["a"]);
+    books.connected(&pool);
+    assert_eq!(handed(&mut books, &pool, &limits), Some(3));
 }

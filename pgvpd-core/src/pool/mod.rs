@@ -5,8 +5,10 @@
 //! and a burst of clients makes no more connections than the pool has.
 
 mod exchange;
+mod figures;
 mod lease;
 mod ledger;
+mod queue;
 mod reset;
 
 use std::fmt;
@@ -18,15 +20,18 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
 pub(crate) use exchange::{Answer, Answers, ExchangeError, run_calls, run_statement, send};
+use figures::{PoolCounters, count};
+pub use figures::{PoolStats, PoolStatus};
 pub(crate) use lease::{Attachment, Lease};
 use lease::{Place, Pooled};
 pub(crate) use ledger::PoolFigures;
-use ledger::{Ledger, Offer, Turn};
+use ledger::{Ledger, Offer, OnePool, Turn};
 pub(crate) use reset::clean_up;
 
 use crate::config::{Config, PoolLimits, UpstreamAddress};
 use crate::random::random_bytes;
 use crate::shared::Shared;
+use crate::stats::{Histogram, Timing};
 use crate::upstream::{UpstreamError, UpstreamLogin, UpstreamSession};
 
 /// How often idle connections are looked at.
@@ -61,6 +66,9 @@ pub(crate) enum PoolError {
     /// None could be made in time.
     #[error("the upstream server did not answer within {} s", .0.as_secs_f64())]
     Unanswered(Duration),
+    /// An administrator has paused the pools, and nobody has resumed them in time.
+    #[error("the pools are paused")]
+    Paused,
     /// The proxy stops.
     #[error("the proxy is shutting down")]
     Stopped,
@@ -75,6 +83,9 @@ pub(crate) struct Pools {
     books: Mutex<Books>,
     /// There is something to plan.
     due: Notify,
+    counters: Arc<PoolCounters>,
+    /// How long clients waited for a connection.
+    waits: Histogram,
 }
 
 impl fmt::Debug for Pools {
@@ -92,13 +103,82 @@ impl Pools {
         self.books().figures()
     }
 
-    /// A connection for one session: the one used last, or the next that is free or made. Safe to cancel: a turn that comes
-    /// while nobody waits any more goes to the next.
-    pub(crate) async fn lease(self: &Arc<Self>, key: &Arc<PoolKey>, limits: &PoolLimits) -> Result<Lease, PoolError> {
-        let deadline = Instant::now() + limits.checkout_timeout;
+    /// What all pools have done.
+    pub(crate) fn stats(&self) -> PoolStats {
+        self.counters.stats()
+    }
+
+    /// How long clients waited for a connection.
+    pub(crate) fn waits(&self) -> Timing {
+        self.waits.timing()
+    }
+
+    /// What each pool has.
+    pub(crate) fn status(&self) -> Vec<PoolStatus> {
+        let books = self.books();
+        let status = |(key, one): (&Arc<PoolKey>, OnePool)| PoolStatus {
+            database: key.database.to_string(),
+            role: key.role.to_string(),
+            total: one.idle + one.used + one.connecting,
+            idle: one.idle,
+            used: one.used,
+            connecting: one.connecting,
+            waiting: one.waiting,
+            is_failing: one.is_failing,
+        };
+        let mut all: Vec<_> = books.pools().map(status).collect();
+        drop(books);
+        all.sort_by(|one, other| (&one.database, &one.role).cmp(&(&other.database, &other.role)));
+        all
+    }
+
+    /// Gives no connection any more, and closes those that nobody uses, and each when its session leaves it.
+    pub(crate) fn pause(&self) {
+        let idle = self.books().pause();
+        info!(closed = idle.len(), "pools paused");
+    }
+
+    /// Goes on.
+    pub(crate) fn resume(&self) {
+        self.books().resume();
+        self.due.notify_one();
+        info!("pools resumed");
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.books().is_paused()
+    }
+
+    /// A connection for one session of this tenant: the one used last, or the next that is free or made. Safe to cancel: a turn
+    /// that comes while nobody waits any more goes to the next.
+    pub(crate) async fn lease(
+        self: &Arc<Self>,
+        key: &Arc<PoolKey>,
+        tenant: &Arc<str>,
+        limits: &PoolLimits,
+    ) -> Result<Lease, PoolError> {
+        let since = Instant::now();
+        let mut leased = self.turn(key, tenant, limits, since + limits.checkout_timeout).await;
+        self.waits.observe(since.elapsed());
+        if let Ok(lease) = &mut leased {
+            count(&self.counters.checkouts);
+            if lease.begin_use() {
+                count(&self.counters.reuses);
+            }
+        }
+        leased
+    }
+
+    async fn turn(
+        self: &Arc<Self>,
+        key: &Arc<PoolKey>,
+        tenant: &Arc<str>,
+        limits: &PoolLimits,
+        deadline: Instant,
+    ) -> Result<Lease, PoolError> {
         loop {
             let (sender, receiver) = oneshot::channel();
-            let turn = self.books().ask(key, || sender, Instant::now());
+            let turn = self.books().ask(key, tenant, || sender, Instant::now());
             match turn {
                 Turn::Failed(error) => return Err(PoolError::Upstream(error)),
                 Turn::Reuse(idle) => {
@@ -175,6 +255,7 @@ impl Ticket {
             Ok(Ok(turn)) => turn.map_err(PoolError::Upstream),
             // The sender is dropped with the books alone.
             Ok(Err(_)) => Err(PoolError::Stopped),
+            Err(_) if self.pools.is_paused() => Err(PoolError::Paused),
             Err(_) => Err(match self.pools.books().is_connected(&self.key) {
                 true => PoolError::Exhausted(self.limits.checkout_timeout),
                 false => PoolError::Unanswered(self.limits.checkout_timeout),
@@ -248,7 +329,8 @@ async fn connect(mut place: Place, key: Arc<PoolKey>, shared: Arc<Shared>, confi
                 info!(pool = %key, "upstream connections can be made again");
             }
             debug!(pool = %key, "upstream connection made");
-            shared.pools.offer(place, Pooled { conn, parameters, cancel_key, attachment: None, expires }, &config.pool);
+            let pooled = Pooled::new(conn, parameters, cancel_key, expires, &shared.pools.counters);
+            shared.pools.offer(place, pooled, &config.pool);
             return;
         }
         Ok(Err(error)) => Arc::new(error),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::leg::Leg;
 use super::login::{Negotiation, Who};
@@ -12,10 +12,11 @@ use crate::config::{ClientAddress, Config, PoolMode};
 use crate::context::Injection;
 use crate::error::Refusal;
 use crate::limits::Slot;
+use crate::sessions::{Entry, Presence, Record, SessionId, SessionState, Sessions};
 use crate::shared::Shared;
 use crate::tenant::{
-    Identity, TenantLimits, TenantSlot, bypass_startup, pinned_settings, tenant_preferences, tenant_startup,
-    unknown_protocol_options,
+    Identity, PolicyError, TenantSlot, bypass_startup, pinned_settings, tenant_preferences, tenant_startup,
+    unknown_protocol_options, with_tenant_as_application_name,
 };
 use crate::wire::{ProtocolVersion, StartupMessage};
 
@@ -29,6 +30,7 @@ pub(super) struct Admission {
     identity: Option<(Identity, Injection)>,
     route: Option<Route>,
     tenant: Option<TenantSlot>,
+    presence: Presence,
     _slot: Slot,
 }
 
@@ -44,18 +46,16 @@ pub(super) enum Route {
 /// What is kept of an admission while its session is relayed. Dropping it frees its place.
 #[derive(Debug)]
 pub(super) struct Seat {
-    pub(super) address: ClientAddress,
+    presence: Presence,
     /// `None` for a bypass user.
-    tenant: Option<TenantSlot>,
-    pub(super) role: Box<str>,
-    pub(super) database: Box<str>,
+    _tenant: Option<TenantSlot>,
     _slot: Slot,
 }
 
 /// Checks a startup message against every rule that needs no server.
 pub(super) fn admit(
     client: StartupMessage,
-    address: ClientAddress,
+    (id, address): (SessionId, ClientAddress),
     leg: Leg,
     shared: &Arc<Shared>,
     config: &Config,
@@ -67,20 +67,32 @@ pub(super) fn admit(
         (None, Route::Passthrough { packet, database: Box::default() }, None)
     } else {
         let identity = leg.identify(user, config)?;
-        config.policy.admit(identity.tenant()).map_err(Refusal::from)?;
+        admit_tenant(identity.tenant(), shared, config)?;
         let (injection, route) = route(&client, &identity, config)?;
-        let tenant = shared.tenants.enter(identity.tenant(), limits(config)).map_err(Refusal::from)?;
+        let tenant = shared.tenants.enter(identity.tenant(), config.limits_of(identity.tenant()));
+        let tenant = tenant.map_err(Refusal::from)?;
         (Some((identity, injection)), route, Some(tenant))
     };
     let Some(slot) = shared.sessions.enter(config.max_client_connections) else {
         return Err(Refusal::too_many_clients(config.max_client_connections).into());
     };
-    Ok(Admission { address, leg, client, identity, route: Some(route), tenant, _slot: slot })
+    let entry = Entry {
+        id,
+        tenant: tenant.as_ref().map(|slot| Arc::clone(slot.name())),
+        role: identity.as_ref().map_or(user, |(identity, _)| identity.role()).into(),
+        database: client.parameter("database").unwrap_or_default().into(),
+        address,
+        is_tls: leg.is_tls,
+    };
+    let presence = Sessions::enter(shared, entry);
+    Ok(Admission { address, leg, client, identity, route: Some(route), tenant, presence, _slot: slot })
 }
 
 /// What is to be in force for a tenant's session, and how it gets its connection.
 fn route(client: &StartupMessage, identity: &Identity, config: &Config) -> Result<(Injection, Route), Ended> {
     let role = config.set_role.as_deref().unwrap_or(identity.role());
+    let named = config.tenant_application_name.then(|| with_tenant_as_application_name(client, identity.tenant()));
+    let client = named.as_ref().unwrap_or(client);
     match config.pool_mode {
         PoolMode::None => {
             let injection = Injection::new(identity, role, config.context_in_startup);
@@ -107,8 +119,16 @@ fn route(client: &StartupMessage, identity: &Identity, config: &Config) -> Resul
     }
 }
 
-fn limits(config: &Config) -> TenantLimits {
-    TenantLimits { connections: config.tenant_max_connections, per_second: config.tenant_rate_limit }
+/// Whether a tenant may log in at all. A client cannot tell which rule says that it may not.
+fn admit_tenant(tenant: &str, shared: &Shared, config: &Config) -> Result<(), Refusal> {
+    let admitted = match config.denies(tenant) {
+        true => Err(PolicyError::Tenant(tenant.into())),
+        false => config.policy.admit(tenant),
+    };
+    admitted.map_err(|error| {
+        shared.tenants.count_denied();
+        error.into()
+    })
 }
 
 impl Admission {
@@ -150,43 +170,61 @@ impl Admission {
         Negotiation { version: self.client.version, unknown_options: unknown_protocol_options(&self.client) }
     }
 
+    /// What is known of the client while it is admitted.
+    pub(super) fn record(&self) -> &Arc<Record> {
+        self.presence.record()
+    }
+
     /// Lets go of everything that only the login needs: an idle session should weigh little.
     pub(super) fn into_seat(self) -> Seat {
-        let user = self.client.parameter("user").unwrap_or_default();
-        Seat {
-            address: self.address,
-            tenant: self.tenant,
-            role: self.identity.as_ref().map_or(user, |(identity, _)| identity.role()).into(),
-            database: self.client.parameter("database").unwrap_or_default().into(),
-            _slot: self._slot,
-        }
+        Seat { presence: self.presence, _tenant: self.tenant, _slot: self._slot }
     }
 }
 
 impl Seat {
+    /// What is known of the client.
+    pub(super) fn record(&self) -> &Arc<Record> {
+        self.presence.record()
+    }
+
     /// Writes the log of a session's start.
-    pub(super) fn started(&self) {
-        let Self { role, database, address, .. } = self;
-        debug!(tenant = self.tenant(), %role, %database, client = %address, "session started");
+    pub(super) fn started(&self, is_logged: bool) {
+        let Record { id, role, database, address, is_tls, .. } = &**self.record();
+        self.record().meter.set_state(SessionState::Open);
+        if is_logged {
+            let tenant = self.tenant();
+            id.span().in_scope(|| {
+                info!(tenant, %role, %database, client = %address, tls = is_tls, "session started");
+            });
+        }
     }
 
     /// Writes the log of a session's end.
-    pub(super) fn ended(&self, end: &RelayEnd) {
-        let Self { role, database, address, .. } = self;
-        let tenant = self.tenant();
-        match end {
-            RelayEnd::Refused(refusal) => {
-                info!(tenant, %role, %database, client = %address, error = %refusal, "session closed")
-            }
-            RelayEnd::UpstreamProtocol(_) => {
-                warn!(tenant, %role, %database, client = %address, error = %end, "session closed")
-            }
-            _ => debug!(tenant, %role, %database, client = %address, reason = %end, "session ended"),
+    pub(super) fn ended(&self, end: &RelayEnd, is_framed: bool, is_logged: bool) {
+        let Record { id, role, database, address, is_tls, since, meter, .. } = &**self.record();
+        let relayed = meter.relayed();
+        let requests = is_framed.then_some(relayed.requests);
+        let duration = (since.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
+        let (tenant, reason) = (self.tenant(), end);
+        let (bytes_from_client, bytes_to_client) = (relayed.from_client, relayed.to_client);
+        macro_rules! say {
+            ($level:ident) => {
+                $level!(
+                    tenant, %role, %database, client = %address, tls = is_tls, duration, bytes_from_client,
+                    bytes_to_client, requests, %reason, "session ended"
+                )
+            };
         }
+        id.span().in_scope(|| match end {
+            RelayEnd::UpstreamProtocol(_) => say!(warn),
+            RelayEnd::Refused(_) => say!(info),
+            _ if is_logged => say!(info),
+            _ => {}
+        });
     }
 
     /// The tenant, empty for a bypass user.
     pub(super) fn tenant(&self) -> &str {
-        self.tenant.as_ref().map_or("", TenantSlot::tenant)
+        self.record().tenant()
     }
 }

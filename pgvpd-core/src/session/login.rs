@@ -121,6 +121,11 @@ impl Login {
         Self { negotiation: None, proof_given: true, state: State::Starting, ..self }
     }
 
+    /// True behind AuthenticationOk.
+    pub(super) fn is_authenticated(&self) -> bool {
+        !matches!(self.state, State::Authenticating)
+    }
+
     /// True while it waits for that. Nothing is outstanding on the server's connection, which may be used for it.
     pub(super) fn awaits_context(&self) -> bool {
         matches!(self.state, State::Resolving)

@@ -22,27 +22,32 @@ mod proved;
 mod proxied;
 mod relay;
 mod time_limit;
+mod visitor;
 mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{debug, info, warn};
+use tracing::{Instrument, debug, info, warn};
 
 pub(crate) use login_error::LoginError;
 
-use self::admit::Route;
+use self::admit::{Admission, Route};
 use self::negotiate::Greeting;
 use self::passthrough::{Established, Framed, Oversight};
 use self::pooled::PooledSession;
 use self::relay::{RelayEnd, Unwatched, relay, stopped};
 use self::time_limit::TimeLimit;
+use self::visitor::Visitor;
 use self::watch::SessionWatch;
+use crate::audit::{Event, Subject};
 use crate::cancel::CancelEntry;
-use crate::config::ClientAddress;
+use crate::config::Config;
 use crate::error::Refusal;
 use crate::net::{Accepted, Conn, Door, Socket};
+use crate::repeats::Failure;
 use crate::resolve::{Membership, ResolveError};
+use crate::sessions::Record;
 use crate::shared::Shared;
 use crate::tls::HandshakeError;
 use crate::wire::SqlState;
@@ -91,24 +96,57 @@ enum Session {
     Pooled(Box<PooledSession>),
 }
 
-/// Serves one client until it leaves, the server does, or the proxy stops.
-pub(crate) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
-    let Accepted { socket, mut address, door } = accepted;
-    let mut client = Conn::new(socket);
-    // The login's state is large and short-lived: boxed, it does not weigh on the sessions that are relayed.
-    match Box::pin(handshake(&mut client, &mut address, door, &shared)).await {
-        Ok(Session::Passthrough(established)) => run(client, *established, &shared).await,
-        // Nor does that of pooled sessions weigh on those of passthrough.
-        Ok(Session::Pooled(session)) => Box::pin(pooled::run(client, *session, &shared)).await,
-        Err(ended) => close(client, ended, address, &shared).await,
+impl Session {
+    fn record(&self) -> &Arc<Record> {
+        match self {
+            Self::Passthrough(established) => established.seat.record(),
+            Self::Pooled(session) => session.record(),
+        }
     }
 }
 
-/// Everything up to a ready session, within `handshake_timeout`. `address` becomes that of the client where a load
+/// Serves one client until it leaves, the server does, or the proxy stops.
+pub(crate) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
+    let Accepted { socket, address, door } = accepted;
+    let mut visitor = Visitor::new(shared.live.next_id(), address);
+    let id = visitor.id;
+    let mut client = Conn::new(socket);
+    // The login's state is large and short-lived: boxed, it does not weigh on the sessions that are relayed.
+    let logging_in = Box::pin(log_in(&mut visitor, &mut client, door, &shared)).instrument(id.span());
+    match logging_in.await {
+        Ok(Session::Passthrough(established)) => run(client, *established, &shared).await,
+        // Nor does that of pooled sessions weigh on those of passthrough.
+        Ok(Session::Pooled(session)) => Box::pin(pooled::run(client, *session, &shared)).await,
+        Err(ended) => close(client, ended, visitor, &shared).instrument(id.span()).await,
+    }
+}
+
+/// A handshake, and the line in the audit stream that its session may not begin without.
+async fn log_in(
+    visitor: &mut Visitor,
+    client: &mut Conn<Socket>,
+    door: Door,
+    shared: &Arc<Shared>,
+) -> Result<Session, Ended> {
+    let session = handshake(visitor, client, door, shared).await?;
+    let subject = Subject::of(session.record());
+    let event = match subject.tenant {
+        Some(_) => Event::LoginAccepted(subject),
+        None => Event::SuperuserBypass(subject),
+    };
+    if let Err(error) = shared.audit(&event).await {
+        // ReadyForQuery is among what has not been sent.
+        client.drop_queued();
+        return Err(Ended::Refused { refusal: Refusal::not_audited(), detail: Some(error.to_string()) });
+    }
+    Ok(session)
+}
+
+/// Everything up to a ready session, within `handshake_timeout`. The visitor's address becomes that of the client where a load
 /// balancer names it.
 async fn handshake(
+    visitor: &mut Visitor,
     client: &mut Conn<Socket>,
-    address: &mut ClientAddress,
     door: Door,
     shared: &Arc<Shared>,
 ) -> Result<Session, Ended> {
@@ -117,32 +155,28 @@ async fn handshake(
         return Err(Refusal::too_many_clients(config.max_client_connections).into());
     };
     let work = async {
-        match proxied::client_address(client, *address, &config.proxy_protocol).await {
-            Ok(client_address) => *address = client_address,
+        match proxied::client_address(client, visitor.address, &config.proxy_protocol).await {
+            Ok(client_address) => visitor.address = client_address,
             Err(ended) => {
                 // A client shows its user no error that answers an SSLRequest (CVE-2024-10977): it is let say first
                 // whom it wants to be.
-                let _ = negotiate::negotiate(client, door, &config).await;
+                let _ = negotiate::negotiate(client, door, &config, &shared.phases).await;
                 return Err(ended);
             }
         }
-        match negotiate::negotiate(client, door, &config).await? {
+        match negotiate::negotiate(client, door, &config, &shared.phases).await? {
             Greeting::Cancel(request) => {
                 shared.cancels.forward(request).await;
                 Err(Ended::Cancelled)
             }
             Greeting::Startup(message, leg) => {
-                let mut admission = admit::admit(message, *address, leg, shared, &config)?;
-                match admission.take_route() {
-                    Route::Passthrough { packet, database } => {
-                        let way = passthrough::Way { packet: &packet, database: &database };
-                        let established = passthrough::establish(client, admission, way, shared, &config).await;
-                        established.map(|session| Session::Passthrough(Box::new(session)))
-                    }
-                    Route::Pool { database } => {
-                        let established = pooled::establish(client, admission, &database, shared, &config).await;
-                        established.map(|session| Session::Pooled(Box::new(session)))
-                    }
+                visitor.says(&message, &leg);
+                let admission = admit::admit(message, (visitor.id, visitor.address), leg, shared, &config)?;
+                let record = Arc::clone(admission.record());
+                tokio::select! {
+                    biased;
+                    () = record.ended() => Err(Refusal::terminated().into()),
+                    established = establish(client, admission, shared, &config) => established,
                 }
             }
         }
@@ -156,27 +190,51 @@ async fn handshake(
     }
 }
 
+/// What an admitted client has to do with a server.
+async fn establish(
+    client: &mut Conn<Socket>,
+    mut admission: Admission,
+    shared: &Arc<Shared>,
+    config: &Arc<Config>,
+) -> Result<Session, Ended> {
+    match admission.take_route() {
+        Route::Passthrough { packet, database } => {
+            let way = passthrough::Way { packet: &packet, database: &database };
+            let established = passthrough::establish(client, admission, way, shared, config).await;
+            established.map(|session| Session::Passthrough(Box::new(session)))
+        }
+        Route::Pool { database } => {
+            let established = pooled::establish(client, admission, &database, shared, config).await;
+            established.map(|session| Session::Pooled(Box::new(session)))
+        }
+    }
+}
+
 /// Relays an established session and closes both sides.
 async fn run(client: Conn<Socket>, established: Established, shared: &Arc<Shared>) {
     let Established { session, seat, cancel, oversight, membership } = established;
-    seat.started();
-    let stop = ends(shared, membership);
+    seat.started(shared.config.load().log_sessions);
+    let record = Arc::clone(seat.record());
+    let stop = ends(shared, &record, membership);
+    let is_framed = matches!(oversight, Oversight::Framed(_));
     let end = match oversight {
-        Oversight::Raw => relay(client, session, &mut Unwatched, stop).await,
+        Oversight::Raw => relay(client, session, &mut Unwatched(&record.meter), stop).await,
         Oversight::Framed(framed) => {
             let Framed { query_timeout, cancel_timeout, keeper, hearing } = *framed;
             let canceller = canceller(cancel.as_ref(), cancel_timeout, shared);
             let limit = query_timeout.map(|timeout| TimeLimit::new(timeout, canceller));
             // Boxed, so that raw sessions do not carry its size.
-            let mut watch = Box::new(SessionWatch::new(limit).keeping(keeper).hearing(hearing));
+            let watch = SessionWatch::new(limit).keeping(keeper).hearing(hearing).metering(&record.meter);
+            let mut watch = Box::new(watch);
             relay(client, session, &mut *watch, stop).await
         }
     };
-    seat.ended(&end);
+    seat.ended(&end, is_framed, shared.config.load().log_sessions);
+    shared.note_end(&record, &end).await;
 }
 
-/// When a session of passthrough has to end, and why: the proxy stops, or what let the client in has changed.
-async fn ends(shared: &Shared, membership: Option<Membership>) -> RelayEnd {
+/// When a session has to end, and why: the proxy stops, an administrator wants it, or what let the client in has changed.
+async fn ends(shared: &Shared, record: &Record, membership: Option<Membership>) -> RelayEnd {
     let changed = async {
         match membership {
             Some(mut membership) => _ = membership.changed().await,
@@ -186,6 +244,7 @@ async fn ends(shared: &Shared, membership: Option<Membership>) -> RelayEnd {
     tokio::select! {
         biased;
         end = stopped(&shared.abort) => end,
+        () = record.ended() => RelayEnd::Refused(Refusal::terminated()),
         () = changed => RelayEnd::Refused(Refusal::context_changed()),
     }
 }
@@ -194,6 +253,7 @@ async fn ends(shared: &Shared, membership: Option<Membership>) -> RelayEnd {
 fn canceller(entry: Option<&CancelEntry>, timeout: Duration, shared: &Arc<Shared>) -> impl Fn() + Send + 'static {
     let (request, shared) = (entry.map(CancelEntry::request), Arc::clone(shared));
     move || {
+        shared.counters.count_tenant_timeout();
         let Some(request) = request.clone() else { return };
         let (cancels, stop) = (Arc::clone(&shared.cancels), shared.abort.clone());
         shared.tasks.spawn(async move {
@@ -207,35 +267,59 @@ fn canceller(entry: Option<&CancelEntry>, timeout: Duration, shared: &Arc<Shared
 }
 
 /// Tells the client why there is no session, writes the log, and closes.
-async fn close(mut client: Conn<Socket>, ended: Ended, address: ClientAddress, shared: &Shared) {
+async fn close(mut client: Conn<Socket>, ended: Ended, visitor: Visitor, shared: &Shared) {
+    let address = visitor.address;
     match ended {
         Ended::ClientGone => {
             debug!(client = %address, "client left before the session was ready");
             return;
         }
         Ended::Handshake(error) => {
-            shared.counters.count_refused();
-            info!(client = %address, %error, "TLS handshake failed");
+            shared.counters.count_refused_in_tls();
+            if shared.repeats.is_new(Failure { client: address.to_string(), error: error.to_string() }) {
+                info!(client = %address, %error, "TLS handshake failed");
+            }
+            visitor.refused(None, &format!("TLS handshake failed: {error}"), shared).await;
             return;
         }
         Ended::Cancelled => {}
         Ended::PassedOn(error) => {
-            shared.counters.count_refused();
-            info!(client = %address, error, "login refused by the upstream server");
+            shared.counters.count_refused_by_server();
+            if shared.repeats.is_new(Failure { client: address.to_string(), error: error.clone() }) {
+                info!(client = %address, error, "login refused by the upstream server");
+            }
+            visitor.refused(None, &error, shared).await;
         }
         Ended::Refused { refusal, detail } => {
-            shared.counters.count_refused();
-            let detail = detail.unwrap_or_default();
+            shared.counters.count_refused(refusal.code.as_str());
             match refusal.code {
+                _ if !shared.repeats.is_new(Failure { client: address.to_string(), error: refusal.to_string() }) => {}
                 SqlState::CONNECTION_FAILURE => warn!(client = %address, error = %refusal, detail, "login failed"),
                 _ => info!(client = %address, error = %refusal, detail, "login refused"),
             }
+            visitor.refused(Some(refusal.code.as_str()), refusal.message(), shared).await;
             let mut message = Vec::new();
             refusal.encode(&mut message);
             client.queue(&message);
         }
     }
     client.finish().await;
+}
+
+impl Shared {
+    /// Counts how a session came to its end, and writes it down where its right to go on was taken back.
+    async fn note_end(&self, record: &Record, end: &RelayEnd) {
+        match end {
+            RelayEnd::Refused(refusal) if refusal.code == SqlState::IDLE_SESSION_TIMEOUT => {
+                self.counters.count_tenant_timeout();
+            }
+            RelayEnd::Refused(refusal) if refusal.code == SqlState::ADMIN_SHUTDOWN => {
+                let event = Event::Revocation { subject: Subject::of(record), reason: refusal.message() };
+                self.audit_past(&event).await;
+            }
+            _ => {}
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! The first packets of a client: encryption requests are answered, then comes a startup or a cancel request.
 
+use std::time::{Duration, Instant};
+
 use super::Ended;
 use super::leg::Leg;
 use crate::config::{ClientTlsMode, Config};
 use crate::error::Refusal;
 use crate::net::{Conn, Door, Socket};
+use crate::stats::{Phase, Phases};
 use crate::tls::ClientTls;
 use crate::wire::{CancelRequest, FirstPacket, Parsed, SqlState, StartupMessage, first_packet};
 
@@ -21,7 +24,13 @@ pub(super) enum Greeting {
 
 /// Reads the first packets, and shakes hands where the client asks for TLS, or begins with it. `SSLRequest` and `GSSENCRequest` are
 /// answered once each, as PostgreSQL does.
-pub(super) async fn negotiate(client: &mut Conn<Socket>, door: Door, config: &Config) -> Result<Greeting, Ended> {
+pub(super) async fn negotiate(
+    client: &mut Conn<Socket>,
+    door: Door,
+    config: &Config,
+    phases: &Phases,
+) -> Result<Greeting, Ended> {
+    let (since, mut in_tls) = (Instant::now(), Duration::ZERO);
     let is_tcp = matches!(client.stream(), Socket::Tcp(_));
     let is_spoken = is_tcp && (door == Door::Tls || config.tls.mode != ClientTlsMode::Disable);
     let tls = config.tls.clients.as_ref().filter(|_| is_spoken);
@@ -31,7 +40,7 @@ pub(super) async fn negotiate(client: &mut Conn<Socket>, door: Door, config: &Co
             && client.received().first() == Some(&TLS_HANDSHAKE)
         {
             ssl_asked = true;
-            accept_tls(client, tls).await?;
+            in_tls = accept_tls(client, tls, phases).await?;
             // What another protocol's client was made to send must not be taken for ours.
             if !client.stream().tls().is_some_and(|stream| stream.has_protocol()) {
                 return Err(Refusal::no_alpn().into());
@@ -54,6 +63,7 @@ pub(super) async fn negotiate(client: &mut Conn<Socket>, door: Door, config: &Co
                 if is_tcp && is_required && !leg.is_tls {
                     return Err(Refusal::no_tls().into());
                 }
+                phases.observe(Phase::Accept, since.elapsed().saturating_sub(in_tls));
                 return Ok(Greeting::Startup(message, leg));
             }
             FirstPacket::Cancel(request) => return Ok(Greeting::Cancel(request)),
@@ -68,7 +78,7 @@ pub(super) async fn negotiate(client: &mut Conn<Socket>, door: Door, config: &Co
             Some(_) if !client.received().is_empty() => return Err(Refusal::unencrypted_data().into()),
             Some(tls) => {
                 answer(client, b"S").await?;
-                accept_tls(client, tls).await?;
+                in_tls = accept_tls(client, tls, phases).await?;
             }
             None => answer(client, b"N").await?,
         }
@@ -80,9 +90,14 @@ async fn answer(client: &mut Conn<Socket>, byte: &[u8]) -> Result<(), Ended> {
     client.flush().await.map_err(|_| Ended::ClientGone)
 }
 
-async fn accept_tls(client: &mut Conn<Socket>, tls: &ClientTls) -> Result<(), Ended> {
+/// Gives how long it took.
+async fn accept_tls(client: &mut Conn<Socket>, tls: &ClientTls, phases: &Phases) -> Result<Duration, Ended> {
+    let since = Instant::now();
     // Boxed: most connections have none, and would carry its size.
-    Box::pin(client.accept_tls(tls)).await.map_err(Ended::Handshake)
+    Box::pin(client.accept_tls(tls)).await.map_err(Ended::Handshake)?;
+    let took = since.elapsed();
+    phases.observe(Phase::Tls, took);
+    Ok(took)
 }
 
 impl Refusal {

@@ -1,7 +1,7 @@
 //! Passthrough: a server connection of the client's own, logged in by relaying the client's proof.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -20,6 +20,7 @@ use crate::net::Conn;
 use crate::net::{Socket, connect};
 use crate::resolve::{Found, Job, Membership, OwnSite};
 use crate::shared::Shared;
+use crate::stats::{Phase, Phases};
 use crate::upstream::Parameters;
 use crate::wire::{Frame, Reader};
 
@@ -91,7 +92,7 @@ impl Oversight {
         };
         let keeper = injection.can_be_lost().then(|| Keeper::new(injection, token, true));
         Self::Framed(Box::new(Framed {
-            query_timeout: config.tenant_query_timeout,
+            query_timeout: config.limits_of(identity.tenant()).query_timeout,
             cancel_timeout: config.handshake_timeout,
             keeper,
             hearing: Hearing::new(config.notifications, identity.tenant(), Some(client_encoding)),
@@ -108,9 +109,13 @@ pub(super) async fn establish(
     config: &Config,
 ) -> Result<Established, Ended> {
     // Boxed: most logins have no need of it, and would carry its size.
+    let since = Instant::now();
     let proved = Box::pin(prove_client(client, &admission, shared, config)).await?;
+    if proved.is_some() {
+        shared.phases.observe(Phase::Auth, since.elapsed());
+    }
     let socket = tokio::select! {
-        connected = connect(&config.upstream) => connected.map_err(LoginError::Connect)?,
+        connected = shared.phases.time(Phase::Checkout, connect(&config.upstream)) => connected.map_err(LoginError::Connect)?,
         ended = client_leaves(client) => return Err(ended),
     };
     let legs = Legs {
@@ -136,17 +141,18 @@ pub(super) async fn establish(
     let resolve = async |upstream: &mut Conn<Socket>| {
         let Some(job) = &job else { return Err(Refusal::from(InjectionError::NotConfirmed).into()) };
         let own = OwnSite { conn: upstream, parameters: &mut Parameters::default(), facts: None };
-        let found = shared.resolving(config).resolve(job, Some(own), shared).await.map_err(Ended::from)?;
+        let resolving = shared.resolving(config).resolve(job, Some(own), shared);
+        let found = shared.phases.time(Phase::Resolve, resolving).await.map_err(Ended::from)?;
         let context = (found.found.clone(), found.facts);
         resolved = Some(found);
         Ok(context)
     };
     let LoggedIn { permit, cancel_key, client_encoding, injection } =
-        drive(login, client, &mut upstream, resolve).await?;
+        drive(login, client, &mut upstream, resolve, &shared.phases).await?;
     let membership =
         job.zip(resolved).and_then(|(job, resolved)| shared.resolving(config).follow(job, &resolved, shared));
     let cancel = cancel_key.map(|key| shared.cancels.register(key, config.upstream.clone()));
-    shared.counters.count_session();
+    shared.counters.count_session(admission.record().tenant.as_ref(), config.metrics_tenants);
     unchecked.into_iter().for_each(|key| shared.role_checks.passed(key));
     let token = match &permit {
         Permit::Context(_, token) => token.clone(),
@@ -175,14 +181,23 @@ async fn drive<C, U>(
     client: &mut Conn<C>,
     upstream: &mut Conn<U>,
     resolve: impl AsyncFnOnce(&mut Conn<U>) -> Result<(Found, Option<Facts>), Ended>,
+    phases: &Phases,
 ) -> Result<LoggedIn, Ended>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
     let mut resolve = Some(resolve);
+    let (mut since, mut is_authenticated) = (Instant::now(), login.is_authenticated());
     loop {
-        if let Some(logged_in) = step(&mut login, client, upstream)? {
+        let progress = step(&mut login, client, upstream)?;
+        if !is_authenticated && login.is_authenticated() {
+            is_authenticated = true;
+            phases.observe(Phase::Auth, since.elapsed());
+            since = Instant::now();
+        }
+        if let Some(logged_in) = progress {
+            phases.observe(Phase::Inject, since.elapsed());
             return Ok(logged_in);
         }
         if login.awaits_context()
@@ -192,6 +207,8 @@ where
                 resolved = resolve(upstream) => resolved?,
                 ended = client_leaves(client) => return Err(ended),
             };
+            // Resolving has figures of its own.
+            since = Instant::now();
             login.resolved(&found, facts);
             continue;
         }
@@ -314,8 +331,8 @@ mod tests {
         let (mut client, mut upstream) = (Conn::new(client_side), Conn::new(upstream));
         upstream.queue(b"startup packet");
         let negotiation = Negotiation { version: ProtocolVersion::V3_0, unknown_options: vec![] };
-        let login = Login::new(Who::Bypass, Legs::LOCAL, negotiation);
-        let driven = drive(login, &mut client, &mut upstream, async |_| Err(Ended::ClientGone));
+        let (login, phases) = (Login::new(Who::Bypass, Legs::LOCAL, negotiation), Phases::default());
+        let driven = drive(login, &mut client, &mut upstream, async |_| Err(Ended::ClientGone), &phases);
         let driven = tokio::time::timeout(Duration::from_secs(60), driven);
         driven.await.expect("a login to a dead server ends")
     }

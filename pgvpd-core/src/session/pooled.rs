@@ -16,7 +16,7 @@ use super::hearing::Hearing;
 use super::keeper::Keeper;
 use super::login::warn_of_role;
 use super::proved::{self, is_about_the_proxy, pass_on};
-use super::relay::{Relaying, Watch, stopped};
+use super::relay::{Relaying, Watch};
 use super::time_limit::TimeLimit;
 use super::watch::SessionWatch;
 use crate::cancel::CancelEntry;
@@ -28,7 +28,9 @@ use crate::error::Refusal;
 use crate::net::{Conn, Socket};
 use crate::pool::{Answer, Attachment, ExchangeError, Lease, PoolError, PoolKey, clean_up, run_calls, run_statement};
 use crate::resolve::{Job, Membership, OwnSite, ResolveError, Resolved};
+use crate::sessions::Record;
 use crate::shared::Shared;
+use crate::stats::Phase;
 use crate::wire::{
     ErrorFields, Function, ProtocolVersion, SqlState, TransactionStatus, backend_key_data, bind_values,
     parameter_status, ready_for_query,
@@ -84,12 +86,13 @@ pub(super) async fn establish(
     let (Some(claim), Some((identity, injection))) = (Claim::of(&admission), admission.tenant().cloned()) else {
         return Err(Refusal::from(InjectionError::NotConfirmed).into());
     };
-    authenticate(client, claim, shared, config).await?;
+    shared.phases.time(Phase::Auth, authenticate(client, claim, shared, config)).await?;
     let (role, upstream) = (identity.role().into(), config.upstream.clone());
     let key = Arc::new(PoolKey { role, database: database.into(), upstream });
+    let tenant = admission.record().tenant.clone().unwrap_or_default();
     let job = Job::new(&identity, database, config, shared);
     let bound = tokio::select! {
-        bound = bind_one(&key, injection, job, shared, config) => bound,
+        bound = bind_one((&key, &tenant), injection, job, shared, config) => bound,
         ended = super::passthrough::client_leaves(client) => return Err(ended),
     };
     let mut bound = match bound {
@@ -102,7 +105,7 @@ pub(super) async fn establish(
     let cancel = bound.lease.cancel_key().cloned();
     let cancel = cancel.map(|backend| shared.cancels.issue(secret_bytes, backend, config.upstream.clone()));
     client.queue(&greeting(&bound.lease, cancel.as_ref()));
-    shared.counters.count_session();
+    shared.counters.count_session(admission.record().tenant.as_ref(), config.metrics_tenants);
     Ok(PooledSession { bound, membership, seat: admission.into_seat(), cancel, config: Arc::clone(config) })
 }
 
@@ -152,7 +155,7 @@ impl Failure {
 
 /// Takes connections until one can be bound: one that had been idle may have died.
 async fn bind_one(
-    key: &Arc<PoolKey>,
+    (key, tenant): (&Arc<PoolKey>, &Arc<str>),
     injection: Injection,
     job: Option<Job>,
     shared: &Arc<Shared>,
@@ -164,7 +167,8 @@ async fn bind_one(
         Some(job) => Some(resolve(job, None, shared, config).await?),
     };
     loop {
-        let mut lease = shared.pools.lease(key, &config.pool).await.map_err(Failure::Pool)?;
+        let leased = shared.phases.time(Phase::Checkout, shared.pools.lease(key, tenant, &config.pool)).await;
+        let mut lease = leased.map_err(Failure::Pool)?;
         match check_role(&mut lease, &injection, shared, config).await {
             Ok(()) => {}
             Err(Failure::Exchange(error)) if lease.is_reused() => {
@@ -191,7 +195,8 @@ async fn bind_one(
         };
         let found = resolved.as_ref().or(ahead.as_ref());
         let with_found = found.map(|resolved| injection.clone().with_found(&resolved.found));
-        match bind(&mut lease, with_found.as_ref().unwrap_or(&injection)).await {
+        let injecting = bind(&mut lease, with_found.as_ref().unwrap_or(&injection));
+        match shared.phases.time(Phase::Inject, injecting).await {
             Ok((confirmed, token)) => {
                 let (resolved, injection) = (job.zip(resolved.or(ahead)), with_found.unwrap_or(injection));
                 return Ok(BoundLease { lease, resolved, injection, token, _confirmed: confirmed });
@@ -231,12 +236,14 @@ async fn resolve(
 ) -> Result<Resolved, Failure> {
     let resolving = shared.resolving(config);
     let Some(lease) = lease else {
-        return resolving.resolve(job, None::<OwnSite<'_, Socket>>, shared).await.map_err(Failure::Resolve);
+        let resolving = resolving.resolve(job, None::<OwnSite<'_, Socket>>, shared);
+        return shared.phases.time(Phase::Resolve, resolving).await.map_err(Failure::Resolve);
     };
     let attachment = lease.attachment();
     let (conn, parameters) = lease.parts();
     let own = OwnSite { conn, parameters, facts: attachment.map(|attachment| attachment.facts) };
-    let resolved = resolving.resolve(job, Some(own), shared).await.map_err(Failure::Resolve)?;
+    let resolving = resolving.resolve(job, Some(own), shared);
+    let resolved = shared.phases.time(Phase::Resolve, resolving).await.map_err(Failure::Resolve)?;
     if let (Some(attachment), Some(facts)) = (attachment, resolved.facts) {
         lease.set_attachment(Attachment { facts, ..attachment });
     }
@@ -342,24 +349,31 @@ pub(super) async fn run(client: Conn<Socket>, session: PooledSession, shared: &A
     let PooledSession { bound: BoundLease { mut lease, injection, token, .. }, membership, seat, cancel, config } =
         session;
     let limit = config
-        .tenant_query_timeout
+        .limits_of(seat.tenant())
+        .query_timeout
         .map(|timeout| TimeLimit::new(timeout, super::canceller(cancel.as_ref(), config.handshake_timeout, shared)));
-    seat.started();
+    seat.started(config.log_sessions);
+    let record = Arc::clone(seat.record());
     let (conn, parameters) = lease.parts();
     // The login's buffers are of no use to the relay.
     let (socket, from_upstream, _) = conn.borrow_parts();
     let hearing = Hearing::new(config.notifications, seat.tenant(), parameters.get(b"client_encoding"));
     let keeper = Keeper::new(injection, token, false);
-    let watch =
-        SessionWatch::new(limit).keeping(Some(keeper)).hearing(hearing).leaving(parameters).following(membership);
+    let watch = SessionWatch::new(limit)
+        .keeping(Some(keeper))
+        .hearing(hearing)
+        .leaving(parameters)
+        .following(membership)
+        .metering(&record.meter);
     let mut watch = Box::new(watch);
     let mut relaying = Relaying::new(client, socket, from_upstream);
-    let end = relaying.run(&mut *watch, pin!(stopped(&shared.abort))).await;
+    let end = relaying.run(&mut *watch, pin!(super::ends(shared, &record, None))).await;
     let last_words = watch.last_words(&end);
     let mut left = watch.left(&end, relaying.has_delivered_requests());
     relaying.close(&end, last_words).await;
-    seat.ended(&end);
+    seat.ended(&end, true, config.log_sessions);
     drop(seat);
+    shared.note_end(&record, &end).await;
 
     let released = async {
         if let Some(entry) = cancel
@@ -399,6 +413,13 @@ async fn reset(mut lease: Lease, status: TransactionStatus, shared: &Shared, con
     }
 }
 
+impl PooledSession {
+    /// What is known of the client.
+    pub(super) fn record(&self) -> &Arc<Record> {
+        self.seat.record()
+    }
+}
+
 impl From<&PoolError> for Refusal {
     fn from(error: &PoolError) -> Self {
         match error {
@@ -406,6 +427,8 @@ impl From<&PoolError> for Refusal {
                 .hint("Close idle sessions, or raise pool_size, max_upstream_connections or pool_checkout_timeout."),
             PoolError::Unanswered(_) => Self::new(SqlState::CONNECTION_FAILURE, error),
             PoolError::Upstream(error) => Self::from(&**error),
+            PoolError::Paused => Self::new(SqlState::TOO_MANY_CONNECTIONS, error)
+                .hint("An administrator has paused them; connect again when they are resumed."),
             PoolError::Stopped => Self::shutting_down(),
         }
     }

@@ -6,7 +6,7 @@
 //!
 //! Per read: one `read` and one `write`, no allocation unless the receiver is slower than the sender.
 //!
-//! What is done with the bytes on their way is a [`Watch`]'s matter: `raw` has [`Unwatched`], which costs nothing;
+//! What is done with the bytes on their way is a [`Watch`]'s matter: `raw` has [`Unwatched`], which counts them;
 //! `framed` has [`SessionWatch`](super::watch::SessionWatch).
 
 use std::future::poll_fn;
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::passthrough::BoundUpstream;
 use crate::error::Refusal;
 use crate::net::Conn;
+use crate::sessions::Meter;
 use crate::wire::WireError;
 
 /// Bytes read at once, and the most that a direction ever holds.
@@ -96,15 +97,17 @@ pub(super) trait Watch {
     fn last_words(&self, end: &RelayEnd) -> Option<Refusal>;
 }
 
-/// The `raw` relay's: nothing is looked at, so nothing can be said.
-pub(super) struct Unwatched;
+/// The `raw` relay's: bytes are counted and not looked at, so nothing can be said.
+pub(super) struct Unwatched<'a>(pub(super) &'a Meter);
 
-impl Watch for Unwatched {
-    fn requests(&mut self, _: &[u8]) -> Result<Look, RelayEnd> {
+impl Watch for Unwatched<'_> {
+    fn requests(&mut self, chunk: &[u8]) -> Result<Look, RelayEnd> {
+        self.0.add_from_client(chunk.len());
         Ok(Look::Pass)
     }
 
-    fn answers(&mut self, _: &[u8]) -> Result<Look, RelayEnd> {
+    fn answers(&mut self, chunk: &[u8]) -> Result<Look, RelayEnd> {
+        self.0.add_to_client(chunk.len());
         Ok(Look::Pass)
     }
 

@@ -21,6 +21,7 @@ use crate::error::Refusal;
 use crate::net::{Conn, Socket};
 use crate::pool::Lease;
 use crate::resolve::{Change, Membership};
+use crate::sessions::{Meter, SessionState};
 use crate::upstream::Parameters;
 use crate::wire::{BodyScanner, ParameterStatus, Scanner, Tracker, TransactionStatus, WireError, sync, tag};
 
@@ -43,6 +44,7 @@ pub(super) struct SessionWatch<'a> {
     following: Option<Following>,
     /// What the server is to be sent, from where the client's requests were held back.
     for_server: Option<Vec<u8>>,
+    meter: Option<&'a Meter>,
 }
 
 /// What the server has said and owes.
@@ -106,7 +108,14 @@ impl<'a> SessionWatch<'a> {
             departure: None,
             following: None,
             for_server: None,
+            meter: None,
         }
+    }
+
+    /// Counts what passes, and says what the client does.
+    pub(super) fn metering(self, meter: &'a Meter) -> Self {
+        meter.set_state(SessionState::Idle);
+        Self { meter: Some(meter), ..self }
     }
 
     /// Has the context put back where it is lost.
@@ -195,6 +204,22 @@ impl<'a> SessionWatch<'a> {
         Ok(Look::Instead(restored.for_client))
     }
 
+    /// What becomes of the server's bytes.
+    fn look_at_answers(&mut self, chunk: &[u8]) -> Result<Look, RelayEnd> {
+        if self.keeper.as_ref().is_some_and(Keeper::is_busy) {
+            let look = self.restored(chunk)?;
+            return self.heard(chunk, look);
+        }
+        let noted = Noted { keeper: self.keeper.as_mut(), hearing: self.hearing.as_mut() };
+        let is_ready = self.server.scan(chunk, noted)?;
+        let is_settled = !self.server.tracker.is_outstanding();
+        // With ReadyForQuery the next of several requests begins.
+        if let Some(limit) = self.limit.as_mut().filter(|_| is_ready || is_settled) {
+            limit.restart();
+        }
+        self.heard(chunk, Look::Pass)
+    }
+
     /// What of these bytes the client hears.
     fn heard(&mut self, chunk: &[u8], look: Look) -> Result<Look, RelayEnd> {
         let Some(hearing) = &mut self.hearing else { return Ok(look) };
@@ -236,6 +261,16 @@ fn last_words(end: &RelayEnd, tracker: &Tracker) -> Option<Refusal> {
 }
 
 impl Server<'_> {
+    /// What the client does.
+    fn state(&self) -> SessionState {
+        match self.status {
+            _ if self.tracker.is_outstanding() => SessionState::Active,
+            TransactionStatus::Idle => SessionState::Idle,
+            TransactionStatus::InTransaction => SessionState::IdleInTransaction,
+            TransactionStatus::Failed => SessionState::IdleInTransactionAborted,
+        }
+    }
+
     /// True if the server owes nothing.
     fn is_settled(&self) -> bool {
         !self.tracker.is_outstanding() && self.scanner.is_between_messages()
@@ -311,14 +346,21 @@ impl Watch for SessionWatch<'_> {
         let mut farewell = None;
         let server = &mut self.server;
         let is_pooled = self.departure.is_some();
+        let mut requests = 0;
         let scanned = self.client.scan_until(chunk, |message, start| {
             if is_pooled && message == tag::TERMINATE {
                 farewell = Some(start);
                 return ControlFlow::Break(());
             }
             server.request(message);
+            requests += usize::from(matches!(message, tag::QUERY | tag::EXECUTE | tag::FUNCTION_CALL));
             ControlFlow::Continue(())
         });
+        if let Some(meter) = self.meter {
+            meter.add_from_client(chunk.len());
+            meter.add_requests(requests);
+            meter.set_state(self.server.state());
+        }
         if let Err(error) = scanned {
             // A part of what is no message may be with the server already.
             self.departure.iter_mut().for_each(|departure| departure.farewell = Farewell::Torn);
@@ -350,18 +392,12 @@ impl Watch for SessionWatch<'_> {
     }
 
     fn answers(&mut self, chunk: &[u8]) -> Result<Look, RelayEnd> {
-        if self.keeper.as_ref().is_some_and(Keeper::is_busy) {
-            let look = self.restored(chunk)?;
-            return self.heard(chunk, look);
+        let looked = self.look_at_answers(chunk);
+        if let Some(meter) = self.meter {
+            meter.add_to_client(chunk.len());
+            meter.set_state(self.server.state());
         }
-        let noted = Noted { keeper: self.keeper.as_mut(), hearing: self.hearing.as_mut() };
-        let is_ready = self.server.scan(chunk, noted)?;
-        let is_settled = !self.server.tracker.is_outstanding();
-        // With ReadyForQuery the next of several requests begins.
-        if let Some(limit) = self.limit.as_mut().filter(|_| is_ready || is_settled) {
-            limit.restart();
-        }
-        self.heard(chunk, Look::Pass)
+        looked
     }
 
     fn released(&mut self) -> Option<Vec<u8>> {

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod identity;
+mod overrides;
 mod parameters;
 mod policy;
 mod registry;
@@ -9,8 +10,11 @@ mod registry;
 pub use certificates::CertMap;
 pub(crate) use certificates::CertificateNames;
 pub use identity::{Identity, IdentityError, IdentityRules, TenantFormat, VariableName};
+pub use overrides::{TenantOverride, TenantOverrides};
 pub use parameters::{
     ParameterError, bypass_startup, pinned_settings, tenant_preferences, tenant_startup, unknown_protocol_options,
+    with_tenant_as_application_name,
 };
 pub use policy::{BypassRules, Network, PolicyError, TenantPolicy};
-pub(crate) use registry::{TenantLimitError, TenantLimits, TenantRegistry, TenantSlot};
+pub use registry::TenantRejections;
+pub(crate) use registry::{TenantLimitError, TenantRegistry, TenantSlot};

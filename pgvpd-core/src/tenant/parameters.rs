@@ -75,6 +75,20 @@ pub fn tenant_startup(
     Ok(StartupMessage { version: upstream_version(client), parameters })
 }
 
+/// The longest `application_name` that PostgreSQL keeps, in bytes (NAMEDATALEN - 1).
+const MAX_APPLICATION_NAME: usize = 63;
+
+/// The same startup message with the tenant as its `application_name`: `pgvpd:<tenant>`, in the form that PostgreSQL would give it, with
+/// `?` for what is not printable ASCII.
+pub fn with_tenant_as_application_name(client: &StartupMessage, tenant: &str) -> StartupMessage {
+    let tenant = tenant.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' });
+    let name = "pgvpd:".chars().chain(tenant).take(MAX_APPLICATION_NAME).collect();
+    let is_other = |name: &str| normalize_setting_name(name) != "application_name";
+    let others = client.parameters.iter().filter(|(name, _)| is_other(name)).cloned();
+    let parameters = others.chain([("application_name".to_owned(), name)]).collect();
+    StartupMessage { version: client.version, parameters }
+}
+
 /// What a client's startup message asks for besides role and database, as settings: entries of `options` first, since a parameter
 /// of the message wins over them (PostgreSQL's `process_startup_options`).
 ///
@@ -227,5 +241,25 @@ mod tests {
         let upstream = tenant_startup(&message, &identity(), vec![]).expect("valid");
         assert_eq!(upstream.version, ProtocolVersion::LATEST);
         assert_eq!(upstream.parameters, [("user".to_owned(), "app_user".to_owned())]);
+    }
+
+    #[test]
+    fn the_tenant_as_application_name_takes_the_place_of_the_clients_and_has_postgresqls_form() {
+        let name = |tenant: &str| {
+            let client = StartupMessage {
+                version: ProtocolVersion::V3_0,
+                parameters: vec![
+                    ("user".into(), "app_user.x".into()),
+                    ("Application_Name".into(), "psql".into()),
+                    ("application_name".into(), "psql".into()),
+                ],
+            };
+            let renamed = with_tenant_as_application_name(&client, tenant);
+            assert_eq!(renamed.parameters.len(), 2, "{renamed:?}");
+            renamed.parameter("application_name").map(str::to_owned).expect("there")
+        };
+        assert_eq!(name("acme corp"), "pgvpd:acme corp");
+        assert_eq!(name("acmé\n"), "pgvpd:acm??");
+        assert_eq!(name(&"é".repeat(100)).len(), 63);
     }
 }

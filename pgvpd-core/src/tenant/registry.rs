@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use governor::clock::MonotonicClock;
 use governor::state::keyed::DefaultKeyedStateStore;
 use governor::{Quota, RateLimiter};
+
+use crate::config::TenantLimits;
 
 /// Tenants whose rate is remembered before those that are at rest are forgotten.
 const FIRST_SWEEP: usize = 1024;
@@ -16,23 +19,32 @@ const FIRST_SWEEP: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct TenantRegistry {
     live: Mutex<HashMap<Arc<str>, usize>>,
-    rates: Mutex<Option<Rates>>,
+    /// By connections a second: tenants may have rates of their own.
+    rates: Mutex<HashMap<NonZeroU32, Rates>>,
+    denied: AtomicU64,
+    limited: AtomicU64,
+    slowed: AtomicU64,
 }
 
-/// What one tenant may take; `None` is no limit.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct TenantLimits {
-    pub(crate) connections: Option<usize>,
-    pub(crate) per_second: Option<NonZeroU32>,
+/// Logins refused for their tenant since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct TenantRejections {
+    /// The tenant is denied, or not among those that may log in.
+    pub deny: u64,
+    /// It has as many connections as it may have.
+    pub limit: u64,
+    /// It has made as many in a second as it may make.
+    pub rate: u64,
 }
 
 /// A tenant that has reached a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TenantLimitError {
-    #[error("too many connections for this tenant ({0})")]
-    Connections(usize),
-    #[error("too many new connections for this tenant ({0} a second)")]
-    Rate(NonZeroU32),
+    #[error("too many connections for this tenant ({limit})")]
+    Connections { limit: usize, is_own: bool },
+    #[error("too many new connections for this tenant ({limit} a second)")]
+    Rate { limit: NonZeroU32, is_own: bool },
 }
 
 /// One connection of a tenant. Dropping it gives the place back.
@@ -42,9 +54,15 @@ pub(crate) struct TenantSlot {
     tenant: Arc<str>,
 }
 
+/// All tenants that have a session, and their sessions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LiveCounts {
+    pub(crate) tenants: usize,
+    pub(crate) sessions: usize,
+}
+
 #[derive(Debug)]
 struct Rates {
-    per_second: NonZeroU32,
     limiter: RateLimiter<Box<str>, DefaultKeyedStateStore<Box<str>>, MonotonicClock>,
     next_sweep: usize,
 }
@@ -54,11 +72,14 @@ impl TenantRegistry {
     ///
     /// The rate comes first: a refused attempt counts as an attempt.
     pub(crate) fn enter(self: &Arc<Self>, tenant: &str, limits: TenantLimits) -> Result<TenantSlot, TenantLimitError> {
-        self.check_rate(tenant, limits.per_second)?;
+        self.check_rate(tenant, limits)?;
         let mut live = self.live();
         let tenant = match live.get_key_value(tenant) {
             Some((name, count)) => match limits.connections {
-                Some(limit) if *count >= limit => return Err(TenantLimitError::Connections(limit)),
+                Some(limit) if *count >= limit => {
+                    self.limited.fetch_add(1, Ordering::Relaxed);
+                    return Err(TenantLimitError::Connections { limit, is_own: limits.is_own });
+                }
                 _ => Arc::clone(name),
             },
             None => Arc::from(tenant),
@@ -67,17 +88,41 @@ impl TenantRegistry {
         Ok(TenantSlot { registry: Arc::clone(self), tenant })
     }
 
-    fn check_rate(&self, tenant: &str, per_second: Option<NonZeroU32>) -> Result<(), TenantLimitError> {
-        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(per_second) = per_second else {
-            *rates = None;
+    /// A tenant has been refused because it is denied.
+    pub(crate) fn count_denied(&self) {
+        self.denied.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Logins refused for their tenant since the start.
+    pub(crate) fn rejections(&self) -> TenantRejections {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        TenantRejections { deny: read(&self.denied), limit: read(&self.limited), rate: read(&self.slowed) }
+    }
+
+    fn check_rate(&self, tenant: &str, limits: TenantLimits) -> Result<(), TenantLimitError> {
+        let Some(limit) = limits.per_second else { return Ok(()) };
+        let checked = self.rates().entry(limit).or_insert_with(|| Rates::new(limit)).check(tenant);
+        if checked {
             return Ok(());
-        };
-        match &mut *rates {
-            Some(rates) if rates.per_second == per_second => rates,
-            stale => stale.insert(Rates::new(per_second)),
         }
-        .check(tenant)
+        self.slowed.fetch_add(1, Ordering::Relaxed);
+        Err(TenantLimitError::Rate { limit, is_own: limits.is_own })
+    }
+
+    /// Forgets what was counted for other rates than these: the configuration has no others any more.
+    pub(crate) fn keep_rates(&self, kept: &[NonZeroU32]) {
+        self.rates().retain(|rate, _| kept.contains(rate));
+    }
+
+    fn rates(&self) -> MutexGuard<'_, HashMap<NonZeroU32, Rates>> {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many sessions these tenants have, and how many there are in all.
+    pub(crate) fn live_counts<'t>(&self, tenants: impl Iterator<Item = &'t str>) -> (Vec<usize>, LiveCounts) {
+        let live = self.live();
+        let counts = tenants.map(|tenant| live.get(tenant).copied().unwrap_or(0)).collect();
+        (counts, LiveCounts { tenants: live.len(), sessions: live.values().sum() })
     }
 
     fn live(&self) -> MutexGuard<'_, HashMap<Arc<str>, usize>> {
@@ -87,23 +132,24 @@ impl TenantRegistry {
 
 impl Rates {
     fn new(per_second: NonZeroU32) -> Self {
-        Self { per_second, limiter: RateLimiter::keyed(Quota::per_second(per_second)), next_sweep: FIRST_SWEEP }
+        Self { limiter: RateLimiter::keyed(Quota::per_second(per_second)), next_sweep: FIRST_SWEEP }
     }
 
-    fn check(&mut self, tenant: &str) -> Result<(), TenantLimitError> {
+    /// True if the tenant may make one more.
+    fn check(&mut self, tenant: &str) -> bool {
         // Anybody can name tenants: those whose second is over are forgotten, so that names do not pile up.
         if self.limiter.len() >= self.next_sweep {
             self.limiter.retain_recent();
             self.limiter.shrink_to_fit();
             self.next_sweep = FIRST_SWEEP.max(self.limiter.len().saturating_mul(2));
         }
-        self.limiter.check_key(&tenant.into()).map_err(|_| TenantLimitError::Rate(self.per_second))
+        self.limiter.check_key(&tenant.into()).is_ok()
     }
 }
 
 impl TenantSlot {
     /// The tenant.
-    pub(crate) fn tenant(&self) -> &str {
+    pub(crate) fn name(&self) -> &Arc<str> {
         &self.tenant
     }
 }
@@ -138,11 +184,14 @@ mod tests {
         // Entered while there was no limit.
         let first = registry.enter("acme", TenantLimits::default()).expect("no limit");
         let second = registry.enter("acme", connections(2)).expect("second");
-        assert_eq!(registry.enter("acme", connections(2)).err(), Some(TenantLimitError::Connections(2)));
+        assert_eq!(
+            registry.enter("acme", connections(2)).err(),
+            Some(TenantLimitError::Connections { limit: 2, is_own: false })
+        );
         let other = registry.enter("globex", connections(2)).expect("another tenant");
         drop(first);
         let third = registry.enter("acme", connections(2)).expect("a place came back");
-        assert_eq!(third.tenant(), "acme");
+        assert_eq!(&**third.name(), "acme");
         drop((second, other, third));
         assert!(registry.live().is_empty(), "no tenant is remembered without a session");
     }
@@ -157,7 +206,7 @@ mod tests {
                     for _ in 0..2000 {
                         if let Ok(slot) = registry.enter("acme", connections(3)) {
                             let now = registry.live().get("acme").copied().unwrap_or(0);
-                            most.fetch_max(now, std::sync::atomic::Ordering::Relaxed);
+                            most.fetch_max(now, Ordering::Relaxed);
                             drop(slot);
                         }
                     }
@@ -177,10 +226,14 @@ mod tests {
             .map(|n| (n, registry.enter("acme", rate(2))))
             .find(|(_, result)| result.is_err())
             .expect("refused");
-        assert_eq!(refused.err(), NonZeroU32::new(2).map(TenantLimitError::Rate));
+        let limit = NonZeroU32::new(2).expect("not zero");
+        assert_eq!(refused.err(), Some(TenantLimitError::Rate { limit, is_own: false }));
         assert!(registry.enter("globex", rate(2)).is_ok());
         assert!(registry.enter("acme", rate(3)).is_ok());
         assert!(registry.enter("acme", TenantLimits::default()).is_ok());
+        assert_eq!(registry.rejections(), TenantRejections { rate: 1, ..TenantRejections::default() });
+        registry.keep_rates(&[limit]);
+        assert_eq!(registry.rates().len(), 1, "what no configuration has any more is forgotten");
     }
 
     #[test]
@@ -188,7 +241,7 @@ mod tests {
         let rate = NonZeroU32::new(1_000_000).expect("not zero");
         let mut rates = Rates::new(rate);
         for n in 0..100_000 {
-            rates.check(&format!("tenant {n}")).expect("its first");
+            assert!(rates.check(&format!("tenant {n}")), "its first");
         }
         // Each is at rest after a millionth of a second.
         assert!(rates.limiter.len() <= 2 * FIRST_SWEEP, "{}", rates.limiter.len());

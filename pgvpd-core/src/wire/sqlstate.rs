@@ -26,6 +26,9 @@ impl SqlState {
     /// `57P05`: the session was idle for too long.
     pub const IDLE_SESSION_TIMEOUT: Self = Self("57P05");
 
+    /// `58030`: what has to be written cannot be.
+    pub const IO_ERROR: Self = Self("58030");
+
     /// The five characters.
     pub fn as_str(self) -> &'static str {
         self.0

@@ -94,6 +94,11 @@ class Proxy(Service[_pgvpd.ProxyHandle]):
         """The TCP port of the TLS listener, the option `tls_port`; None where there is none."""
         return self._started.tls_port()
 
+    @property
+    def admin_port(self) -> Optional[int]:
+        """The TCP port of the admin listener, the option `admin_port`; None where there is none."""
+        return self._started.admin_port()
+
     def url(self, tenant: str, database: str, password: Optional[str] = None) -> str:
         """A connection URL for a tenant, percent-encoded: `postgresql://<role>.<tenant>@<host>:<port>/<database>`.
 

@@ -1,0 +1,75 @@
+//! The audit stream: who was let in and who was not, what administrators did, what was revoked. One JSON object a line.
+//!
+//! An event is written before what it tells of takes effect, and whoever waits for it learns whether it was: a login is not
+//! ready before its line is.
+
+mod event;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use tokio::time::timeout;
+use tracing::error;
+
+pub(crate) use event::{AdminOutcome, Event, Subject};
+pub use writer::AuditError;
+use writer::Writer;
+
+use crate::config::{AuditOnError, AuditRules};
+use crate::repeats::Failure;
+use crate::shared::Shared;
+
+/// How long an event may take to be written.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The stream of one proxy.
+#[derive(Debug, Default)]
+pub(crate) struct Audit {
+    writer: ArcSwapOption<Writer>,
+}
+
+/// A stream that is open and not yet in use. Dropped, nothing has changed.
+pub(crate) struct Opened(Option<Writer>);
+
+impl Audit {
+    /// Opens what these rules say, anew where it is open already: a file that was moved away is not written to any more.
+    pub(crate) fn open(rules: &AuditRules) -> Result<Opened, AuditError> {
+        rules.target.as_ref().map(Writer::open).transpose().map(Opened)
+    }
+
+    /// Writes to this from now on.
+    pub(crate) fn use_opened(&self, opened: Opened) {
+        self.writer.store(opened.0.map(Arc::new));
+    }
+}
+
+impl Shared {
+    /// Writes an event of what is about to happen. An error: it must not happen, since nobody would know of it.
+    pub(crate) async fn audit(&self, event: &Event<'_>) -> Result<(), AuditError> {
+        let Err(error) = self.write_event(event).await else { return Ok(()) };
+        match self.config.load().audit.on_error {
+            AuditOnError::Refuse => Err(error),
+            AuditOnError::Continue => Ok(()),
+        }
+    }
+
+    /// Writes an event of what has happened, whether it can be written or not.
+    pub(crate) async fn audit_past(&self, event: &Event<'_>) {
+        let _ = self.write_event(event).await;
+    }
+
+    async fn write_event(&self, event: &Event<'_>) -> Result<(), AuditError> {
+        let Some(writer) = self.audit.writer.load_full() else { return Ok(()) };
+        let written = timeout(WRITE_TIMEOUT, writer.write(event.line())).await;
+        let written = written.unwrap_or(Err(AuditError::Stuck(WRITE_TIMEOUT)));
+        if let Err(error) = &written {
+            self.counters.count_lost_event();
+            if self.repeats.is_new(Failure { client: "audit_log".into(), error: error.to_string() }) {
+                error!(%error, event = event.name(), "an event is missing from the audit stream");
+            }
+        }
+        written
+    }
+}

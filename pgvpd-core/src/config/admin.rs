@@ -1,0 +1,117 @@
+//! Options of the admin listener, of what it shows, and of the audit stream.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use super::check::Reader;
+use super::pool::secret_text;
+use super::values;
+
+/// Where administrators and monitoring connect, and what they must know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminRules {
+    /// Host name or address to bind.
+    pub host: String,
+    /// TCP port; 0 takes a free one. `None` for no admin listener.
+    pub port: Option<u16>,
+    /// What must be shown to change something, and off loopback to read.
+    pub token: Option<AdminToken>,
+}
+
+/// A bearer token. Compared in constant time, shown by nobody.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AdminToken(Zeroizing<String>);
+
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AdminToken(***)")
+    }
+}
+
+impl AdminToken {
+    /// True if this is the token.
+    pub fn is(&self, shown: &[u8]) -> bool {
+        self.0.as_bytes().ct_eq(shown).into()
+    }
+}
+
+/// Where security events are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuditTarget {
+    /// The program's standard output.
+    Stdout,
+    /// This file; lines are appended.
+    File(PathBuf),
+}
+
+/// The audit stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRules {
+    /// `None` for none.
+    pub target: Option<AuditTarget>,
+    /// What becomes of a login whose event cannot be written.
+    pub on_error: AuditOnError,
+}
+
+/// What becomes of a login, or an administrator's action, whose event cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuditOnError {
+    /// It is refused.
+    Refuse,
+    /// It goes on, and the log says that an event is lost.
+    Continue,
+}
+
+/// Everything that this file reads.
+pub(super) struct Administration {
+    pub(super) admin: AdminRules,
+    pub(super) audit: AuditRules,
+    pub(super) metrics_tenants: usize,
+    pub(super) notices: Vec<String>,
+}
+
+/// True for a host that nobody on another machine reaches.
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+pub(super) fn administration(reader: &Reader<'_>) -> Administration {
+    let is_set = |name: &str| reader.settings.value(name).is_some();
+    let port = reader.read("admin_port", values::optional_port).flatten();
+    let host = reader.read("admin_host", values::listen_host).unwrap_or_else(|| "127.0.0.1".into());
+    let token = secret_text(reader, "admin_token", "admin_token_file", values::token)
+        .map(|token| AdminToken(Zeroizing::new(token)));
+    let mut notices = Vec::new();
+    if port.is_none() && !reader.is_problem("admin_port") {
+        for option in ["admin_host", "admin_token", "admin_token_file"] {
+            if is_set(option) && !reader.is_problem(option) {
+                reader.problem(option, "has no effect without admin_port; set it, or remove this".into());
+            }
+        }
+    }
+    if port.is_some() && cfg!(not(feature = "admin")) {
+        let message =
+            "is not possible in this build, which has no admin listener; build pgvpd-core with its feature admin";
+        reader.problem("admin_port", message.into());
+    }
+    if port.is_some() && token.is_none() && !is_loopback(&host) {
+        notices.push(format!(
+            "admin_host = {host} can be reached from elsewhere: without admin_token only /health and /ready answer"
+        ));
+    }
+    let target = reader.read("audit_log", values::audit_log).flatten();
+    let on_error = reader.read("audit_on_error", values::audit_on_error);
+    if target.is_none() && on_error.is_some() && !reader.is_problem("audit_log") {
+        reader.problem("audit_on_error", "has no effect without audit_log; set it, or remove this".into());
+    }
+    Administration {
+        admin: AdminRules { host, port, token },
+        audit: AuditRules { target, on_error: on_error.unwrap_or(AuditOnError::Refuse) },
+        metrics_tenants: reader.read("metrics_tenants", values::metrics_tenants).unwrap_or(100),
+        notices,
+    }
+}

@@ -1,0 +1,122 @@
+//! Failures that come again and again: said once, then counted, and the count said every few seconds as long as they come.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tracing::info;
+
+use crate::shared::Shared;
+
+/// How often counts are said.
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// Different failures that are remembered; what comes beside them is said each time.
+const MOST: usize = 1024;
+
+/// What was said, and how often it has come since.
+#[derive(Debug, Default)]
+pub(crate) struct Repeats {
+    said: Mutex<HashMap<Failure, u64>>,
+    /// There is something to count.
+    begun: Notify,
+}
+
+/// A failure as the log has it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Failure {
+    /// Whose.
+    pub(crate) client: String,
+    /// What.
+    pub(crate) error: String,
+}
+
+impl Repeats {
+    fn said(&self) -> MutexGuard<'_, HashMap<Failure, u64>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True if it is to be said now; else it is counted.
+    pub(crate) fn is_new(&self, failure: Failure) -> bool {
+        let mut said = self.said();
+        if let Some(count) = said.get_mut(&failure) {
+            *count += 1;
+            return false;
+        }
+        if said.len() < MOST {
+            if said.is_empty() {
+                self.begun.notify_one();
+            }
+            said.insert(failure, 0);
+        }
+        true
+    }
+
+    /// What has come again since this was called last; what has not is forgotten.
+    fn take(&self) -> Vec<(Failure, u64)> {
+        let mut said = self.said();
+        said.retain(|_, count| *count > 0);
+        let mut again: Vec<_> =
+            said.iter_mut().map(|(failure, count)| (failure.clone(), std::mem::take(count))).collect();
+        if said.is_empty() {
+            said.shrink_to_fit();
+        }
+        again.sort_by(|(one, a), (other, b)| b.cmp(a).then_with(|| one.client.cmp(&other.client)));
+        again
+    }
+}
+
+/// Says the counts, until the proxy has stopped; then those that are left.
+pub(crate) async fn keep(shared: Arc<Shared>) {
+    let repeats = &shared.repeats;
+    loop {
+        let is_quiet = repeats.said().is_empty();
+        let is_over = tokio::select! {
+            () = shared.stopped.cancelled() => true,
+            // With nothing to count there is nothing to wake up for.
+            () = repeats.begun.notified(), if is_quiet => false,
+            () = tokio::time::sleep(PERIOD), if !is_quiet => false,
+        };
+        if is_quiet && !is_over {
+            continue;
+        }
+        for (Failure { client, error }, repeated) in repeats.take() {
+            info!(client, error, repeated, period = PERIOD.as_secs(), "login refused again and again");
+        }
+        if is_over {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(client: &str, error: &str) -> Failure {
+        Failure { client: client.into(), error: error.into() }
+    }
+
+    #[test]
+    fn a_failure_is_said_once_then_counted_and_forgotten_when_it_no_longer_comes() {
+        let repeats = Repeats::default();
+        assert!(repeats.is_new(failure("a", "wrong")));
+        assert!(repeats.is_new(failure("b", "wrong")) && repeats.is_new(failure("a", "other")));
+        assert!(!repeats.is_new(failure("a", "wrong")) && !repeats.is_new(failure("a", "wrong")));
+        assert_eq!(repeats.take(), [(failure("a", "wrong"), 2)]);
+        assert!(!repeats.is_new(failure("a", "wrong")), "it has just been said that it comes");
+        assert_eq!(repeats.take(), [(failure("a", "wrong"), 1)]);
+        assert!(repeats.take().is_empty());
+        assert!(repeats.is_new(failure("a", "wrong")));
+    }
+
+    #[test]
+    fn more_failures_than_can_be_remembered_are_said() {
+        let repeats = Repeats::default();
+        for number in 0..MOST + 10 {
+            assert!(repeats.is_new(failure(&number.to_string(), "wrong")));
+        }
+        assert!(repeats.said().len() <= MOST && repeats.is_new(failure("again", "wrong")));
+    }
+}

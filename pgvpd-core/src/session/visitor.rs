@@ -1,0 +1,37 @@
+//! Who is at the door: what is known of a client that is not admitted yet, for the audit stream.
+
+use super::leg::Leg;
+use crate::audit::{Event, Subject};
+use crate::config::ClientAddress;
+use crate::sessions::SessionId;
+use crate::shared::Shared;
+use crate::wire::StartupMessage;
+
+/// A client as it says that it is.
+pub(super) struct Visitor {
+    pub(super) id: SessionId,
+    pub(super) address: ClientAddress,
+    user: Option<Box<str>>,
+    database: Option<Box<str>>,
+    is_tls: bool,
+}
+
+impl Visitor {
+    pub(super) fn new(id: SessionId, address: ClientAddress) -> Self {
+        Self { id, address, user: None, database: None, is_tls: false }
+    }
+
+    /// Takes down what its startup message says.
+    pub(super) fn says(&mut self, message: &StartupMessage, leg: &Leg) {
+        self.user = message.parameter("user").map(Into::into);
+        self.database = message.parameter("database").map(Into::into);
+        self.is_tls = leg.is_tls;
+    }
+
+    /// Writes into the audit stream that it is not let in.
+    pub(super) async fn refused(&self, sqlstate: Option<&str>, reason: &str, shared: &Shared) {
+        let claims = (self.user.as_deref(), self.database.as_deref());
+        let subject = Subject::claiming(self.id, claims, self.address, self.is_tls);
+        shared.audit_past(&Event::LoginRefused { subject, sqlstate, reason }).await;
+    }
+}
