@@ -175,10 +175,12 @@ impl Record {
         }
     }
 
-    fn end(&self) {
-        self.is_ended.store(true, Ordering::Release);
+    /// Has it end. False where it has been told already.
+    fn end(&self) -> bool {
+        let is_first = !self.is_ended.swap(true, Ordering::AcqRel);
         self.end.notify_waiters();
         self.end.notify_one();
+        is_first
     }
 
     /// The tenant, empty for a bypass user.
@@ -223,11 +225,10 @@ impl Sessions {
         all
     }
 
-    /// Ends those that this is true of. Gives how many.
+    /// Ends those that this is true of. Gives how many there were that did not end already.
     pub(crate) fn end(&self, is_meant: impl Fn(&Record) -> bool) -> usize {
         let live = self.live();
-        let meant = live.values().filter(|record| is_meant(record));
-        meant.map(|record| record.end()).count()
+        live.values().filter(|record| is_meant(record) && record.end()).count()
     }
 
     /// Counts what has been relayed since this was called last.

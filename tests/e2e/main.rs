@@ -4,6 +4,9 @@
 // `crate::support` in the files below.
 use ::support;
 
+mod admin;
+mod admin_access;
+mod audit_log;
 mod audit_sql;
 mod audit_sql_holes;
 mod auth_query_sql;
@@ -19,6 +22,7 @@ mod helpers_sql_acl;
 mod helpers_sql_refused;
 mod limits;
 mod login;
+mod metrics;
 mod notifications;
 mod notify_sql;
 mod notify_sql_install;
@@ -26,6 +30,7 @@ mod parameters;
 mod pool;
 mod pool_authentication;
 mod pool_endings;
+mod pool_fairness;
 mod pooler;
 mod proxy_protocol;
 mod relay;
@@ -36,6 +41,7 @@ mod setup_sql;
 mod shutdown;
 mod signing;
 mod signing_live;
+mod tenants;
 mod tls;
 mod tls_certificates;
 mod tls_upstream;

@@ -25,7 +25,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// How long a client may take to accept more of an answer.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The largest head of a request, in bytes.
 const MAX_HEAD: usize = 16 * 1024;

@@ -1,8 +1,10 @@
 //! What the end-to-end tests share: one PostgreSQL, proxies before it, a client that speaks the wire protocol, psql.
 #![expect(clippy::expect_used, reason = "a test that cannot be set up fails with the reason")]
 
+mod admin;
 mod cluster;
 mod fake_server;
+mod http;
 mod proxy;
 mod psql;
 pub mod resolving;
@@ -10,8 +12,10 @@ mod sql;
 pub mod tls;
 mod wire_client;
 
+pub use admin::{ADMIN_TOKEN, administered};
 pub use cluster::{APP_PASSWORD, Cluster, SHOP, TestDatabase, cluster};
 pub use fake_server::FakeServer;
+pub use http::{Answer, http, http_bytes};
 pub use proxy::{Mode, TestProxy, auth_file, auth_query_options, mode, passthrough, passthrough_for, proxy, proxy_for};
 pub use psql::{Psql, psql};
 pub use sql::{catalog, count, database_with, plan, refusal, session, set_context};
