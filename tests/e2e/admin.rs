@@ -108,7 +108,8 @@ async fn a_tenants_sessions_end_and_those_of_others_go_on() -> TestResult {
     assert_eq!(proxy.post("/tenants/nobody/disconnect").await.json()["sessions"], 0);
     let status = proxy.get("/status").await.json();
     let shown = status["sessions"]["shown"].as_array().ok_or("a list")?;
-    let session = shown.iter().find(|session| session["tenant"] == "globex").ok_or("it is there")?["session"].to_string();
+    let session =
+        shown.iter().find(|session| session["tenant"] == "globex").ok_or("it is there")?["session"].to_string();
     assert_eq!(proxy.post(&format!("/sessions/{session}/disconnect")).await.status, 200);
     eventually("the other one ends", async || other.batch_execute("SELECT 1").await.is_err()).await;
     assert_eq!(proxy.post("/sessions/999/disconnect").await.status, 404);

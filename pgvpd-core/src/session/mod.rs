@@ -218,7 +218,7 @@ async fn run(client: Conn<Socket>, established: Established, shared: &Arc<Shared
     let stop = ends(shared, &record, membership);
     let is_framed = matches!(oversight, Oversight::Framed(_));
     let end = match oversight {
-        Oversight::Raw => relay(client, session, &mut Unwatched(&record.meter), stop).await,
+        Oversight::Raw => relay(client, session, &mut Unwatched::new(&record.meter), stop).await,
         Oversight::Framed(framed) => {
             let Framed { query_timeout, cancel_timeout, keeper, hearing } = *framed;
             let canceller = canceller(cancel.as_ref(), cancel_timeout, shared);

@@ -90,6 +90,9 @@ pub(super) trait Watch {
         false
     }
 
+    /// True once the client has said that it leaves.
+    fn has_left(&self) -> bool;
+
     /// Ready when a time limit has passed. `undelivered`: the client has not taken all that the server said.
     fn poll_expired(&mut self, cx: &mut Context<'_>, undelivered: bool) -> Poll<RelayEnd>;
 
@@ -98,17 +101,35 @@ pub(super) trait Watch {
 }
 
 /// The `raw` relay's: bytes are counted and not looked at, so nothing can be said.
-pub(super) struct Unwatched<'a>(pub(super) &'a Meter);
+pub(super) struct Unwatched<'a> {
+    meter: &'a Meter,
+    /// What was sent last ends as Terminate does; for the log alone.
+    has_left: bool,
+}
+
+impl<'a> Unwatched<'a> {
+    pub(super) fn new(meter: &'a Meter) -> Self {
+        Self { meter, has_left: false }
+    }
+}
+
+/// The message by which a client says that it leaves.
+const TERMINATE: &[u8] = b"X\0\0\0\x04";
 
 impl Watch for Unwatched<'_> {
     fn requests(&mut self, chunk: &[u8]) -> Result<Look, RelayEnd> {
-        self.0.add_from_client(chunk.len());
+        self.meter.add_from_client(chunk.len());
+        self.has_left = chunk.ends_with(TERMINATE);
         Ok(Look::Pass)
     }
 
     fn answers(&mut self, chunk: &[u8]) -> Result<Look, RelayEnd> {
-        self.0.add_to_client(chunk.len());
+        self.meter.add_to_client(chunk.len());
         Ok(Look::Pass)
+    }
+
+    fn has_left(&self) -> bool {
+        self.has_left
     }
 
     fn poll_expired(&mut self, _: &mut Context<'_>, _: bool) -> Poll<RelayEnd> {
@@ -143,7 +164,8 @@ where
     let end = relaying.run(watch, pin!(stop)).await;
     // Boxed, so that a session does not carry the size of its end.
     Box::pin(relaying.close(&end, watch.last_words(&end))).await;
-    end
+    // A server that is told so closes first.
+    if end == RelayEnd::Upstream && watch.has_left() { RelayEnd::Client } else { end }
 }
 
 /// Two streams between which bytes are relayed.

@@ -12,7 +12,7 @@ struct Rig {
 }
 
 async fn relay_unwatched(client: Conn<DuplexStream>, upstream: BoundUpstream<DuplexStream>) -> RelayEnd {
-    relay(client, upstream, &mut Unwatched(&Meter::default()), std::future::pending()).await
+    relay(client, upstream, &mut Unwatched::new(&Meter::default()), std::future::pending()).await
 }
 
 fn rig(capacity: usize) -> Rig {

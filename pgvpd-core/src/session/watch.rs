@@ -434,6 +434,10 @@ impl Watch for SessionWatch<'_> {
         }
     }
 
+    fn has_left(&self) -> bool {
+        self.server.tracker.is_terminated()
+    }
+
     fn last_words(&self, end: &RelayEnd) -> Option<Refusal> {
         if self.server.scanner.is_between_messages() { last_words(end, &self.server.tracker) } else { None }
     }
