@@ -15,6 +15,7 @@ mod init;
 mod key;
 mod logs;
 mod manual_page;
+mod operations;
 mod protect;
 mod reload;
 mod resolve;
