@@ -68,6 +68,7 @@ ensure_tools() {
         [ -e "$jdbc" ] || missing+=(libpostgresql-jdbc-java)
         "$python" -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
         have c++ || missing+=(g++)
+        have prometheus || missing+=(prometheus)
     fi
     [ ${#missing[@]} = 0 ] || install_packages "$logs/apt.log" "${missing[@]}"
 }
@@ -253,6 +254,7 @@ attacks attacks "$system"
 for major in "${majors[@]}"; do
     attacks "attacks on $major" "$(bin_of "$major")"
 done
+[ "$mode" = quick ] || suite prometheus env PGVPD_PG_BINDIR="$system" cargo test --workspace --all-features --test prometheus
 chaos_seconds=10
 [ "$mode" != full ] || chaos_seconds=60
 suite chaos env PGVPD_PG_BINDIR="$system" PGVPD_TEST_CHAOS_SECONDS=$chaos_seconds cargo test --workspace --all-features --test chaos

@@ -49,6 +49,8 @@ pub(crate) enum Action {
     Key(ArgMatches),
     Protect(ArgMatches),
     Resolve(ArgMatches),
+    #[cfg(feature = "top")]
+    Top(ArgMatches),
     Completions(Shell),
     Man,
 }
@@ -71,6 +73,8 @@ impl Arguments {
             Some(("key", key)) => Action::Key(key.clone()),
             Some(("protect", protect)) => Action::Protect(protect.clone()),
             Some(("resolve", resolve)) => Action::Resolve(resolve.clone()),
+            #[cfg(feature = "top")]
+            Some(("top", top)) => Action::Top(top.clone()),
             Some(("completions", shell)) => Action::Completions(shell.get_one("shell").copied().unwrap_or(Shell::Bash)),
             Some(("man", _)) => Action::Man,
             _ if matches.get_flag("check_config") => Action::CheckConfig,
@@ -132,6 +136,7 @@ pub(crate) fn command() -> Command {
         .args(OPTIONS.iter().map(argument))
         .subcommands([check::command(), demo_command(), init::command(), key::command(), protect::command()])
         .subcommand(resolve::command())
+        .subcommands(top_command())
         .subcommands([completions_command(), man_command()])
 }
 
@@ -147,6 +152,14 @@ fn argument(option: &'static OptionSpec) -> Arg {
     } else {
         argument.allow_hyphen_values(true)
     }
+}
+
+/// Where it is built.
+fn top_command() -> Option<Command> {
+    #[cfg(feature = "top")]
+    return Some(crate::top::command());
+    #[cfg(not(feature = "top"))]
+    None
 }
 
 fn demo_command() -> Command {

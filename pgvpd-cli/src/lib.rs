@@ -23,6 +23,8 @@ mod resolve;
 mod serve;
 mod signing_key;
 mod systemd;
+#[cfg(feature = "top")]
+mod top;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -57,6 +59,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Action::Key(matches) => key::run(matches),
         Action::Protect(matches) => protect::run(matches),
         Action::Resolve(matches) => resolve::run(matches),
+        #[cfg(feature = "top")]
+        Action::Top(matches) => top::run(matches),
         Action::Completions(shell) => completions::print(*shell),
         Action::Man => manual::print(),
     };

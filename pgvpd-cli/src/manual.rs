@@ -17,6 +17,8 @@ pgvpd demo [--once] [--port PORT] [--pg-bindir DIR] [--install]
 pgvpd init [-d CONNINFO] [--config FILE] [--app-password-file FILE] [--dry-run]
 pgvpd key rotate|install|list [-d CONNINFO] --config FILE
 pgvpd protect [-d CONNINFO] [--column NAME] [--variable NAME] [--dry-run] TABLE...
+pgvpd resolve [-d DBNAME] [--config FILE] USER
+pgvpd top [--config FILE] [--url URL] [--interval SECONDS] [--once]
 pgvpd completions SHELL
 pgvpd man";
 

@@ -24,3 +24,4 @@ mod shells;
 mod shutdown;
 mod support;
 mod systemd;
+mod top;

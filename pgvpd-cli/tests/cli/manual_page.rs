@@ -53,6 +53,7 @@ fn the_page_has_every_option_under_its_topic_and_every_command() {
         "key list [OPTIONS]",
         "protect [OPTIONS] [TABLE]...",
         "resolve [OPTIONS] <USER>",
+        "top [OPTIONS]",
         "completions <SHELL>",
         "man",
     ];

@@ -33,6 +33,11 @@ impl fmt::Debug for AdminToken {
 }
 
 impl AdminToken {
+    /// The header `Authorization` that shows it.
+    pub fn authorization(&self) -> Zeroizing<String> {
+        Zeroizing::new(format!("Bearer {}", self.0.as_str()))
+    }
+
     /// True if this is the token.
     pub fn is(&self, shown: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(shown).into()

@@ -1,0 +1,106 @@
+//! A real Prometheus scrapes the proxy, and promtool finds nothing wrong with its metrics. Needs both programs on PATH: Debian's
+//! package prometheus.
+#![expect(clippy::expect_used, reason = "a test fails where it cannot go on")]
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use support::{ADMIN_TOKEN, TestResult, administered, eventually, http};
+
+/// A running Prometheus, which ends with the test.
+struct Prometheus {
+    child: Child,
+    address: SocketAddr,
+    _directory: tempfile::TempDir,
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Prometheus {
+    /// Scrapes this address each second, with the token.
+    fn start(target: SocketAddr) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("prometheus.yml");
+        let text = format!(
+            "global: {{ scrape_interval: 1s }}\n\
+             scrape_configs:\n\
+             - job_name: pgvpd\n  authorization: {{ credentials: {ADMIN_TOKEN} }}\n  static_configs: [ {{ targets: ['{target}'] }} ]\n"
+        );
+        std::fs::write(&file, text).expect("written");
+        // Free a moment ago.
+        let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+        let child = Command::new("prometheus")
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("prometheus is on PATH (apt install prometheus)");
+        Self { child, address, _directory: directory }
+    }
+
+    async fn ask(&self, path: &str) -> Option<Value> {
+        if tokio::net::TcpStream::connect(self.address).await.is_err() {
+            return None;
+        }
+        let answer = http(self.address, "GET", path, &[], "").await;
+        // Its bodies are chunked: the object is between the sizes.
+        let (from, to) = (answer.body.find('{')?, answer.body.rfind('}')?);
+        serde_json::from_str(answer.body.get(from..=to)?).ok()
+    }
+
+    /// What a query gives: each series with its value.
+    async fn value(&self, query: &str) -> Option<f64> {
+        let answer = self.ask(&format!("/api/v1/query?query={query}")).await?;
+        answer["data"]["result"][0]["value"][1].as_str()?.parse().ok()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_scrapes_it_without_an_error_and_sees_what_happens() -> TestResult {
+    let proxy = administered(&[("metrics_tenants", "2")]).await;
+    for tenant in ["acme", "globex", "initech"] {
+        proxy.log_in(&format!("app_user.{tenant}")).await.batch_execute("SELECT 1").await?;
+    }
+    let prometheus = Prometheus::start(proxy.admin());
+    eventually("it is up", async || prometheus.value("up").await == Some(1.0)).await;
+    for (query, value) in [
+        ("pgvpd_sessions_total", 3.0),
+        ("pgvpd_tenant_sessions_total%7Btenant%3D%22other%22%7D", 1.0),
+        ("pgvpd_handshake_seconds_count%7Bphase%3D%22inject%22%7D", 3.0),
+        ("count(pgvpd_tenant_sessions_total)", 3.0),
+        ("pgvpd_build_info", 1.0),
+    ] {
+        eventually(query, async || prometheus.value(query).await == Some(value)).await;
+    }
+    let targets = prometheus.ask("/api/v1/targets").await.ok_or("targets")?;
+    assert_eq!(targets["data"]["activeTargets"][0]["lastError"], "", "{targets}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn promtool_finds_nothing_wrong_with_them() -> TestResult {
+    let proxy = administered(&[]).await;
+    proxy.log_in("app_user.acme").await.batch_execute("SELECT 1").await?;
+    let text = proxy.get("/metrics").await.body;
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool is on PATH (apt install prometheus)");
+    promtool.stdin.take().expect("piped").write_all(text.as_bytes())?;
+    let found = promtool.wait_with_output()?;
+    let said = [found.stdout, found.stderr].concat();
+    assert!(found.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+    Ok(())
+}
