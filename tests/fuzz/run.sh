@@ -15,7 +15,7 @@ usage() {
     exit 2
 }
 
-all=(backend config headers notifications options resolvers startup token)
+all=(backend config headers notifications options resolvers startup tenants token)
 seconds=10
 keep=no
 targets=()

@@ -49,6 +49,7 @@ pub(crate) enum AdminOutcome {
     /// It is about to be done.
     Accepted,
     /// It is not: the token is missing or wrong.
+    #[cfg_attr(not(feature = "admin"), expect(dead_code, reason = "without the feature nobody asks by HTTP"))]
     Refused,
 }
 

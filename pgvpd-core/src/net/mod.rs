@@ -10,5 +10,7 @@ mod steering;
 pub(crate) use conn::Conn;
 pub use file_limit::{FileLimit, raise_file_limit};
 pub use listen::BindError;
-pub(crate) use listen::{Accepted, Bound, BoundAdmin, Door, Listener, bind, bind_admin};
+#[cfg(feature = "admin")]
+pub(crate) use listen::BoundAdmin;
+pub(crate) use listen::{Accepted, Bound, Door, Listener, bind, bind_admin};
 pub(crate) use socket::{ConnectError, Socket, connect};

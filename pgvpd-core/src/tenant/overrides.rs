@@ -226,6 +226,12 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_valid() {
+        let example = parse(include_str!("../../../tenants.toml.example")).expect("valid");
+        assert!(example.of("acme").is_some() && example.of("trial-x").is_some());
+    }
+
+    #[test]
     fn what_is_wrong_is_told_all_at_once() {
         let bad = r#"
             [[tenant]]

@@ -12,13 +12,14 @@ pub mod options;
 pub mod resolvers;
 pub mod seeds;
 pub mod startup;
+pub mod tenants;
 pub mod token;
 
 /// A target: its name, which is that of its corpus, and what it runs.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("backend", backend::run),
     ("config", config::run),
     ("headers", headers::run),
@@ -26,5 +27,6 @@ pub const TARGETS: [Target; 8] = [
     ("options", options::run),
     ("resolvers", resolvers::run),
     ("startup", startup::run),
+    ("tenants", tenants::run),
     ("token", token::run),
 ];

@@ -6,7 +6,7 @@
 pub type Seed = (&'static str, Vec<u8>);
 
 /// The seeds of each target.
-pub fn all() -> [(&'static str, Vec<Seed>); 8] {
+pub fn all() -> [(&'static str, Vec<Seed>); 9] {
     [
         ("backend", backend()),
         ("config", texts(CONFIG)),
@@ -15,6 +15,7 @@ pub fn all() -> [(&'static str, Vec<Seed>); 8] {
         ("options", texts(OPTIONS)),
         ("resolvers", texts(RESOLVERS)),
         ("startup", startup()),
+        ("tenants", texts(TENANTS)),
         ("token", texts(TOKEN)),
     ]
 }
@@ -53,6 +54,26 @@ const TOKEN: &[(&str, &str)] = &[
     ("too-many-numbers", "(1,1,1,1)\0shop\0app_user"),
     ("a-number-too-large", "(1,18446744073709551616,1)\0shop\0app_user"),
     ("leading-zeros", "(01,001,1)\0shop\0app_user"),
+    ("empty", ""),
+];
+
+const TENANTS: &[(&str, &str)] = &[
+    (
+        "typical",
+        "[[tenant]]\nname = \"acme\"\nmax_connections = 50\n[[tenant]]\nname = \"trial-*\"\nrate_limit = 5\n\0trial-x",
+    ),
+    ("no-limit", "[[tenant]]\nname = 'acme'\nquery_timeout = \"none\"\nmax_connections = \"none\"\n\0acme"),
+    ("denied", "[[tenant]]\nname = 'mallory'\ndeny = true\n\0mallory"),
+    ("denied-and-limited", "[[tenant]]\nname = 'mallory'\ndeny = true\nmax_connections = 1\n"),
+    ("says-nothing", "[[tenant]]\nname = 'acme'\n"),
+    ("twice", "[[tenant]]\nname = 'a*'\ndeny = true\n[[tenant]]\nname = 'a*'\ndeny = true\n"),
+    ("many-stars", "[[tenant]]\nname = '*a*a*a*a*a*a*a*b'\ndeny = true\n\0aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
+    ("half-a-class", "[[tenant]]\nname = '[a-'\ndeny = true\n\0a"),
+    ("a-class", "[[tenant]]\nname = '[!a-c]?'\ndeny = true\n\0dx"),
+    ("zero-and-less", "[[tenant]]\nname = 'a'\nmax_connections = 0\nrate_limit = -1\nquery_timeout = 0.0\n"),
+    ("infinite", "[[tenant]]\nname = 'a'\nquery_timeout = inf\n[[tenant]]\nname = 'b'\nquery_timeout = nan\n\0a"),
+    ("unknown-key", "[[tenant]]\nname = 'a'\nmax_conections = 1\n"),
+    ("not-ascii", "[[tenant]]\nname = 'Gr\u{fc}\u{df}e-*'\nmax_connections = 1\n\0Gr\u{fc}\u{df}e-\u{1f418}"),
     ("empty", ""),
 ];
 
