@@ -228,12 +228,12 @@ impl ProxyHandle {
     /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
     /// ```
     pub fn disconnect_tenant(&self, tenant: &str) -> usize {
-        self.shared.live.end(|record| record.tenant.as_deref() == Some(tenant))
+        self.shared.live.end(|record| record.who.tenant.as_deref() == Some(tenant))
     }
 
     /// Ends one session. False where there is none of that number.
     pub fn disconnect_session(&self, session: SessionId) -> bool {
-        self.shared.live.end(|record| record.id == session) > 0
+        self.shared.live.end(|record| record.who.id == session) > 0
     }
 
     /// What each resolver has done, by name; those that have not run yet are not in it.

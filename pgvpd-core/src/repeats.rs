@@ -1,6 +1,7 @@
 //! Failures that come again and again: said once, then counted, and the count said every few seconds as long as they come.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// Different failures that are remembered; what comes beside them is said each time.
 const MOST: usize = 1024;
 
+/// Characters of an error that are kept.
+const MOST_TEXT: usize = 300;
+
 /// What was said, and how often it has come since.
 #[derive(Debug, Default)]
 pub(crate) struct Repeats {
@@ -27,9 +31,20 @@ pub(crate) struct Repeats {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Failure {
     /// Whose.
-    pub(crate) client: String,
+    client: String,
     /// What.
-    pub(crate) error: String,
+    error: String,
+}
+
+impl Failure {
+    /// A failure of this client's. What clients call themselves stands in errors: a long text is cut.
+    pub(crate) fn new(client: impl Display, error: impl Display) -> Self {
+        let mut error = error.to_string();
+        if let Some((end, _)) = error.char_indices().nth(MOST_TEXT) {
+            error.truncate(end);
+        }
+        Self { client: client.to_string(), error }
+    }
 }
 
 impl Repeats {
@@ -95,7 +110,7 @@ mod tests {
     use super::*;
 
     fn failure(client: &str, error: &str) -> Failure {
-        Failure { client: client.into(), error: error.into() }
+        Failure::new(client, error)
     }
 
     #[test]
@@ -118,5 +133,6 @@ mod tests {
             assert!(repeats.is_new(failure(&number.to_string(), "wrong")));
         }
         assert!(repeats.said().len() <= MOST && repeats.is_new(failure("again", "wrong")));
+        assert_eq!(failure("a", &"é".repeat(10_000)).error.chars().count(), MOST_TEXT);
     }
 }

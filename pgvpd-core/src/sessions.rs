@@ -40,23 +40,18 @@ impl SessionId {
 /// What is known of a client that is admitted.
 #[derive(Debug)]
 pub(crate) struct Record {
-    pub(crate) id: SessionId,
-    /// `None` for a bypass user.
-    pub(crate) tenant: Option<Arc<str>>,
-    pub(crate) role: Box<str>,
-    pub(crate) database: Box<str>,
-    pub(crate) address: ClientAddress,
-    pub(crate) is_tls: bool,
+    pub(crate) who: Who,
     pub(crate) since: Instant,
     pub(crate) meter: Meter,
     is_ended: AtomicBool,
     end: Notify,
 }
 
-/// What a client says of itself.
+/// Who a client is.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct Who {
     pub(crate) id: SessionId,
+    /// `None` for a bypass user.
     pub(crate) tenant: Option<Arc<str>>,
     pub(crate) role: Box<str>,
     pub(crate) database: Box<str>,
@@ -89,7 +84,7 @@ pub(crate) struct Meter {
     from_client: AtomicU64,
     to_client: AtomicU64,
     requests: AtomicU64,
-    /// How much of it has been counted elsewhere; under the lock of `Sessions`.
+    /// How much of it has been counted elsewhere.
     counted: Mutex<Relayed>,
     state: AtomicU8,
 }
@@ -185,7 +180,7 @@ impl Record {
 
     /// The tenant, empty for a bypass user.
     pub(crate) fn tenant(&self) -> &str {
-        self.tenant.as_deref().unwrap_or_default()
+        self.who.tenant.as_deref().unwrap_or_default()
     }
 }
 
@@ -200,15 +195,10 @@ impl Sessions {
     }
 
     /// Enters a client that is admitted.
-    pub(crate) fn enter(shared: &Arc<Shared>, entry: Entry) -> Presence {
-        let Entry { id, tenant, role, database, address, is_tls } = entry;
+    pub(crate) fn enter(shared: &Arc<Shared>, who: Who) -> Presence {
+        let id = who.id;
         let record = Arc::new(Record {
-            id,
-            tenant,
-            role,
-            database,
-            address,
-            is_tls,
+            who,
             since: Instant::now(),
             meter: Meter::default(),
             is_ended: AtomicBool::new(false),
@@ -221,7 +211,7 @@ impl Sessions {
     /// All of them, in the order in which they came.
     pub(crate) fn all(&self) -> Vec<Arc<Record>> {
         let mut all: Vec<_> = self.live().values().cloned().collect();
-        all.sort_unstable_by_key(|record| record.id);
+        all.sort_unstable_by_key(|record| record.who.id);
         all
     }
 
@@ -255,7 +245,7 @@ impl Shared {
     fn count_relayed(&self, record: &Record, metrics_tenants: usize) {
         let since = record.meter.take_uncounted();
         if since != Relayed::default() {
-            self.counters.count_relayed(record.tenant.as_ref(), since, metrics_tenants);
+            self.counters.count_relayed(record.who.tenant.as_ref(), since, metrics_tenants);
         }
     }
 }
@@ -268,7 +258,7 @@ pub(crate) struct Presence {
 
 impl std::fmt::Debug for Presence {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Presence").field(&self.record.id).finish()
+        f.debug_tuple("Presence").field(&self.record.who.id).finish()
     }
 }
 
@@ -283,7 +273,7 @@ impl Drop for Presence {
         let metrics_tenants = self.shared.config.load().metrics_tenants;
         self.shared.count_relayed(&self.record, metrics_tenants);
         let mut live = self.shared.live.live();
-        live.remove(&self.record.id);
+        live.remove(&self.record.who.id);
         // A burst of clients leaves its table behind; an eighth in use is little enough to move what is left.
         if live.len() < live.capacity() / 8 {
             live.shrink_to_fit();
@@ -297,7 +287,7 @@ mod tests {
     use crate::config::Config;
 
     fn enter(shared: &Arc<Shared>, tenant: &str) -> Presence {
-        let entry = Entry {
+        let who = Who {
             id: shared.live.next_id(),
             tenant: Some(tenant.into()),
             role: "app_user".into(),
@@ -305,7 +295,7 @@ mod tests {
             address: ClientAddress::Unix,
             is_tls: false,
         };
-        Sessions::enter(shared, entry)
+        Sessions::enter(shared, who)
     }
 
     #[test]

@@ -197,12 +197,12 @@ impl SessionStatus {
     fn of(record: &Record) -> Self {
         let relayed = record.meter.relayed();
         Self {
-            session: record.id,
+            session: record.who.id,
             tenant: record.tenant().into(),
-            role: record.role.to_string(),
-            database: record.database.to_string(),
-            client: record.address.to_string(),
-            tls: record.is_tls,
+            role: record.who.role.to_string(),
+            database: record.who.database.to_string(),
+            client: record.who.address.to_string(),
+            tls: record.who.is_tls,
             state: record.meter.state(),
             age: milliseconds(record.since.elapsed()),
             bytes_from_client: relayed.from_client,

@@ -149,7 +149,7 @@ impl Admin {
             reason: Some(reason),
         };
         self.shared.audit_past(&event).await;
-        if self.shared.repeats.is_new(Failure { client: client.clone(), error: reason.to_owned() }) {
+        if self.shared.repeats.is_new(Failure::new(&client, reason)) {
             info!(action, client, error = reason, "an administrator's request is refused");
         }
         if denied == Denied::WrongToken {

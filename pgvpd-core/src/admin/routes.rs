@@ -174,7 +174,7 @@ fn pools_now(admin: &Admin) -> Response {
 }
 
 async fn disconnect_tenant(_: MayChange, State(admin): State<Arc<Admin>>, Path(tenant): Path<String>) -> Response {
-    let ended = admin.shared.live.end(|record| record.tenant.as_deref() == Some(&*tenant));
+    let ended = admin.shared.live.end(|record| record.who.tenant.as_deref() == Some(&*tenant));
     tracing::info!(tenant, sessions = ended, "a tenant's sessions are ended");
     Json(json!({ "tenant": tenant, "sessions": ended })).into_response()
 }
@@ -183,7 +183,7 @@ async fn disconnect_session(_: MayChange, State(admin): State<Arc<Admin>>, Path(
     let Ok(number) = session.parse() else {
         return failed(StatusCode::BAD_REQUEST, "a session is named by its number, as /status has it");
     };
-    match admin.shared.live.end(|record| record.id == SessionId(number)) {
+    match admin.shared.live.end(|record| record.who.id == SessionId(number)) {
         0 => failed(StatusCode::NOT_FOUND, format_args!("there is no session {number}")),
         ended => Json(json!({ "session": number, "sessions": ended })).into_response(),
     }

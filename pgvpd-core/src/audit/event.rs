@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use crate::config::ClientAddress;
-use crate::sessions::{Record, SessionId};
+use crate::sessions::{Record, SessionId, Who};
 
 /// The longest text of a client's that is kept.
 const MAX_TEXT: usize = 256;
@@ -72,14 +72,15 @@ pub(crate) struct Subject<'a> {
 impl<'a> Subject<'a> {
     /// A client that is admitted.
     pub(crate) fn of(record: &'a Record) -> Self {
+        let Who { id, tenant, role, database, address, is_tls } = &record.who;
         Self {
-            session: record.id,
+            session: *id,
             user: None,
-            tenant: record.tenant.as_deref(),
-            role: Some(&record.role),
-            database: Some(&*record.database).filter(|database| !database.is_empty()),
-            client: record.address.to_string(),
-            tls: record.is_tls,
+            tenant: tenant.as_deref(),
+            role: Some(role),
+            database: Some(&**database).filter(|database| !database.is_empty()),
+            client: address.to_string(),
+            tls: *is_tls,
         }
     }
 

@@ -66,7 +66,7 @@ impl Shared {
         let written = written.unwrap_or(Err(AuditError::Stuck(WRITE_TIMEOUT)));
         if let Err(error) = &written {
             self.counters.count_lost_event();
-            if self.repeats.is_new(Failure { client: "audit_log".into(), error: error.to_string() }) {
+            if self.repeats.is_new(Failure::new("audit_log", error)) {
                 error!(%error, event = event.name(), "an event is missing from the audit stream");
             }
         }

@@ -12,7 +12,7 @@ use crate::config::{ClientAddress, Config, PoolMode};
 use crate::context::Injection;
 use crate::error::Refusal;
 use crate::limits::Slot;
-use crate::sessions::{Entry, Presence, Record, SessionId, SessionState, Sessions};
+use crate::sessions::{self, Presence, Record, SessionId, SessionState, Sessions};
 use crate::shared::Shared;
 use crate::tenant::{
     Identity, PolicyError, TenantSlot, bypass_startup, pinned_settings, tenant_preferences, tenant_startup,
@@ -76,7 +76,7 @@ pub(super) fn admit(
     let Some(slot) = shared.sessions.enter(config.max_client_connections) else {
         return Err(Refusal::too_many_clients(config.max_client_connections).into());
     };
-    let entry = Entry {
+    let who = sessions::Who {
         id,
         tenant: tenant.as_ref().map(|slot| Arc::clone(slot.name())),
         role: identity.as_ref().map_or(user, |(identity, _)| identity.role()).into(),
@@ -84,7 +84,7 @@ pub(super) fn admit(
         address,
         is_tls: leg.is_tls,
     };
-    let presence = Sessions::enter(shared, entry);
+    let presence = Sessions::enter(shared, who);
     Ok(Admission { address, leg, client, identity, route: Some(route), tenant, presence, _slot: slot })
 }
 
@@ -189,7 +189,7 @@ impl Seat {
 
     /// Writes the log of a session's start.
     pub(super) fn started(&self, is_logged: bool) {
-        let Record { id, role, database, address, is_tls, .. } = &**self.record();
+        let sessions::Who { id, role, database, address, is_tls, .. } = &self.record().who;
         self.record().meter.set_state(SessionState::Open);
         if is_logged {
             let tenant = self.tenant();
@@ -201,7 +201,8 @@ impl Seat {
 
     /// Writes the log of a session's end.
     pub(super) fn ended(&self, end: &RelayEnd, is_framed: bool, is_logged: bool) {
-        let Record { id, role, database, address, is_tls, since, meter, .. } = &**self.record();
+        let Record { who, since, meter, .. } = &**self.record();
+        let sessions::Who { id, role, database, address, is_tls, .. } = who;
         let relayed = meter.relayed();
         let requests = is_framed.then_some(relayed.requests);
         let duration = (since.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;

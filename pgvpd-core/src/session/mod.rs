@@ -276,7 +276,7 @@ async fn close(mut client: Conn<Socket>, ended: Ended, visitor: Visitor, shared:
         }
         Ended::Handshake(error) => {
             shared.counters.count_refused_in_tls();
-            if shared.repeats.is_new(Failure { client: address.to_string(), error: error.to_string() }) {
+            if shared.repeats.is_new(Failure::new(address, &error)) {
                 info!(client = %address, %error, "TLS handshake failed");
             }
             visitor.refused(None, &format!("TLS handshake failed: {error}"), shared).await;
@@ -285,7 +285,7 @@ async fn close(mut client: Conn<Socket>, ended: Ended, visitor: Visitor, shared:
         Ended::Cancelled => {}
         Ended::PassedOn(error) => {
             shared.counters.count_refused_by_server();
-            if shared.repeats.is_new(Failure { client: address.to_string(), error: error.clone() }) {
+            if shared.repeats.is_new(Failure::new(address, &error)) {
                 info!(client = %address, error, "login refused by the upstream server");
             }
             visitor.refused(None, &error, shared).await;
@@ -293,7 +293,7 @@ async fn close(mut client: Conn<Socket>, ended: Ended, visitor: Visitor, shared:
         Ended::Refused { refusal, detail } => {
             shared.counters.count_refused(refusal.code.as_str());
             match refusal.code {
-                _ if !shared.repeats.is_new(Failure { client: address.to_string(), error: refusal.to_string() }) => {}
+                _ if !shared.repeats.is_new(Failure::new(address, &refusal)) => {}
                 SqlState::CONNECTION_FAILURE => warn!(client = %address, error = %refusal, detail, "login failed"),
                 _ => info!(client = %address, error = %refusal, detail, "login refused"),
             }

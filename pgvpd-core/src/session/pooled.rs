@@ -89,7 +89,7 @@ pub(super) async fn establish(
     shared.phases.time(Phase::Auth, authenticate(client, claim, shared, config)).await?;
     let (role, upstream) = (identity.role().into(), config.upstream.clone());
     let key = Arc::new(PoolKey { role, database: database.into(), upstream });
-    let tenant = admission.record().tenant.clone().unwrap_or_default();
+    let tenant = admission.record().who.tenant.clone().unwrap_or_default();
     let job = Job::new(&identity, database, config, shared);
     let bound = tokio::select! {
         bound = bind_one((&key, &tenant), injection, job, shared, config) => bound,
@@ -105,7 +105,7 @@ pub(super) async fn establish(
     let cancel = bound.lease.cancel_key().cloned();
     let cancel = cancel.map(|backend| shared.cancels.issue(secret_bytes, backend, config.upstream.clone()));
     client.queue(&greeting(&bound.lease, cancel.as_ref()));
-    shared.counters.count_session(admission.record().tenant.as_ref(), config.metrics_tenants);
+    shared.counters.count_session(admission.record().who.tenant.as_ref(), config.metrics_tenants);
     Ok(PooledSession { bound, membership, seat: admission.into_seat(), cancel, config: Arc::clone(config) })
 }
 
