@@ -37,7 +37,7 @@ start() {
 start --port 7521 --relay framed --admin-port 7522
 proxy=$!
 printf '\\set id random(1, 100000)\nSELECT value FROM items WHERE id = :id;\n' >"$files/query"
-printf 'SELECT 1;\n\\sleep 3600 s\n' >"$files/wait"
+printf 'SELECT 1;\n\\sleep 2000 s\n' >"$files/wait"
 export PGHOST=127.0.0.1 PGPORT=7521 PGUSER=app_user.acme PGPASSWORD=$password PGDATABASE=pgvpd_bench_operations
 until curl -sf http://127.0.0.1:7522/ready >/dev/null; do read -rt 0.1 <> <(:) || true; done
 for tenant in 1 2 3 4; do

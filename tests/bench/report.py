@@ -9,7 +9,7 @@ from .verdicts import Verdict, judge
 from .workloads import WORKLOADS, Figure, Workload
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "performance"
-BY_HAND = [PAGES / "signing.md", PAGES / "resolvers.md", PAGES / "tls.md"]
+BY_HAND = [PAGES / "signing.md", PAGES / "resolvers.md", PAGES / "tls.md", PAGES / "operations.md"]
 
 INTRODUCTION = """\
 # Performance
