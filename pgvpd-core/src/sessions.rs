@@ -35,6 +35,11 @@ impl SessionId {
         // Its level is that of errors so that it is there whatever is filtered out.
         tracing::error_span!(target: "pgvpd_core::session::span", "session", session = self.0)
     }
+
+    /// The same for a line of level info, which is cheaper than its span where nobody wants it.
+    pub(crate) fn span_of_info(self) -> Span {
+        if tracing::enabled!(target: "pgvpd_core::session", tracing::Level::INFO) { self.span() } else { Span::none() }
+    }
 }
 
 /// What is known of a client that is admitted.

@@ -193,7 +193,7 @@ impl Seat {
         self.record().meter.set_state(SessionState::Open);
         if is_logged {
             let tenant = self.tenant();
-            id.span().in_scope(|| {
+            id.span_of_info().in_scope(|| {
                 info!(tenant, %role, %database, client = %address, tls = is_tls, "session started");
             });
         }
@@ -216,12 +216,12 @@ impl Seat {
                 )
             };
         }
-        id.span().in_scope(|| match end {
-            RelayEnd::UpstreamProtocol(_) => say!(warn),
-            RelayEnd::Refused(_) => say!(info),
-            _ if is_logged => say!(info),
+        match end {
+            RelayEnd::UpstreamProtocol(_) => id.span().in_scope(|| say!(warn)),
+            RelayEnd::Refused(_) => id.span_of_info().in_scope(|| say!(info)),
+            _ if is_logged => id.span_of_info().in_scope(|| say!(info)),
             _ => {}
-        });
+        }
     }
 
     /// The tenant, empty for a bypass user.

@@ -96,6 +96,12 @@ enum Session {
     Pooled(Box<PooledSession>),
 }
 
+/// A client that is not let in.
+struct TurnedAway {
+    visitor: Visitor,
+    ended: Ended,
+}
+
 impl Session {
     fn record(&self) -> &Arc<Record> {
         match self {
@@ -108,27 +114,29 @@ impl Session {
 /// Serves one client until it leaves, the server does, or the proxy stops.
 pub(crate) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
     let Accepted { socket, address, door } = accepted;
-    let mut visitor = Visitor::new(shared.live.next_id(), address);
+    let visitor = Visitor::new(shared.live.next_id(), address);
     let id = visitor.id;
     let mut client = Conn::new(socket);
     // The login's state is large and short-lived: boxed, it does not weigh on the sessions that are relayed.
-    let logging_in = Box::pin(log_in(&mut visitor, &mut client, door, &shared)).instrument(id.span());
-    match logging_in.await {
+    match Box::pin(log_in(visitor, &mut client, door, &shared)).instrument(id.span()).await {
         Ok(Session::Passthrough(established)) => run(client, *established, &shared).await,
         // Nor does that of pooled sessions weigh on those of passthrough.
         Ok(Session::Pooled(session)) => Box::pin(pooled::run(client, *session, &shared)).await,
-        Err(ended) => close(client, ended, visitor, &shared).instrument(id.span()).await,
+        Err(turned_away) => Box::pin(close(client, *turned_away, &shared)).instrument(id.span()).await,
     }
 }
 
 /// A handshake, and the line in the audit stream that its session may not begin without.
 async fn log_in(
-    visitor: &mut Visitor,
+    mut visitor: Visitor,
     client: &mut Conn<Socket>,
     door: Door,
     shared: &Arc<Shared>,
-) -> Result<Session, Ended> {
-    let session = handshake(visitor, client, door, shared).await?;
+) -> Result<Session, Box<TurnedAway>> {
+    let session = match handshake(&mut visitor, client, door, shared).await {
+        Ok(session) => session,
+        Err(ended) => return Err(Box::new(TurnedAway { visitor, ended })),
+    };
     let subject = Subject::of(session.record());
     let event = match subject.tenant {
         Some(_) => Event::LoginAccepted(subject),
@@ -137,7 +145,8 @@ async fn log_in(
     if let Err(error) = shared.audit(&event).await {
         // ReadyForQuery is among what has not been sent.
         client.drop_queued();
-        return Err(Ended::Refused { refusal: Refusal::not_audited(), detail: Some(error.to_string()) });
+        let ended = Ended::Refused { refusal: Refusal::not_audited(), detail: Some(error.to_string()) };
+        return Err(Box::new(TurnedAway { visitor, ended }));
     }
     Ok(session)
 }
@@ -230,14 +239,17 @@ async fn run(client: Conn<Socket>, established: Established, shared: &Arc<Shared
         }
     };
     seat.ended(&end, is_framed, shared.config.load().log_sessions);
-    shared.note_end(&record, &end).await;
+    // Boxed, so that a session does not carry the size of its end.
+    Box::pin(shared.note_end(&record, &end)).await;
 }
 
 /// When a session has to end, and why: the proxy stops, an administrator wants it, or what let the client in has changed.
 async fn ends(shared: &Shared, record: &Record, membership: Option<Membership>) -> RelayEnd {
+    // Boxed: most sessions have none, and would carry its size.
+    let changed = membership.map(|mut membership| Box::pin(async move { _ = membership.changed().await }));
     let changed = async {
-        match membership {
-            Some(mut membership) => _ = membership.changed().await,
+        match changed {
+            Some(changed) => changed.await,
             None => std::future::pending().await,
         }
     };
@@ -267,7 +279,8 @@ fn canceller(entry: Option<&CancelEntry>, timeout: Duration, shared: &Arc<Shared
 }
 
 /// Tells the client why there is no session, writes the log, and closes.
-async fn close(mut client: Conn<Socket>, ended: Ended, visitor: Visitor, shared: &Shared) {
+async fn close(mut client: Conn<Socket>, turned_away: TurnedAway, shared: &Shared) {
+    let TurnedAway { visitor, ended } = turned_away;
     let address = visitor.address;
     match ended {
         Ended::ClientGone => {
