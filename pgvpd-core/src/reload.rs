@@ -26,7 +26,7 @@ pub enum ReloadError {
     /// The audit stream cannot be opened.
     #[error(transparent)]
     Audit(#[from] AuditError),
-    /// Nobody has told the proxy where its configuration comes from: see [`ProxyBuilder::reload_from`].
+    /// Nobody has told the proxy where its configuration comes from: see [`ProxyBuilder::reload_from`](crate::ProxyBuilder::reload_from).
     #[error("the program that runs this proxy has not said where its configuration comes from")]
     NoSource,
 }

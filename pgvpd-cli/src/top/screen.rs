@@ -54,10 +54,10 @@ fn show(
         terminal.draw(|frame| view.draw(frame))?;
         if event::poll(next_look.saturating_duration_since(Instant::now()))? {
             match event::read()? {
-                Event::Key(key) if key.kind == KeyEventKind::Press => {
-                    if view.on_key(key.code, key.modifiers) == Next::Leave {
-                        return Ok(());
-                    }
+                Event::Key(key)
+                    if key.kind == KeyEventKind::Press && view.on_key(key.code, key.modifiers) == Next::Leave =>
+                {
+                    return Ok(());
                 }
                 _ => {}
             }

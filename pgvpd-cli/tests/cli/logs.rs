@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Program, Server, TestResult, bare_command, eventually, log_in, log_in_with, orders, postgres};
+use crate::support::{Server, TestResult, eventually, log_in, log_in_with, orders};
 
 /// The objects of a JSON log whose message is this.
 async fn lines(server: &Server, message: &str, count: usize) -> Vec<Value> {
