@@ -2,7 +2,7 @@
 //! package prometheus.
 #![expect(clippy::expect_used, reason = "a test fails where it cannot go on")]
 
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 
@@ -91,15 +91,11 @@ async fn promtool_finds_nothing_wrong_with_them() -> TestResult {
     let proxy = administered(&[]).await;
     proxy.log_in("app_user.acme").await.batch_execute("SELECT 1").await?;
     let text = proxy.get("/metrics").await.body;
-    let mut promtool = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("promtool is on PATH (apt install prometheus)");
-    promtool.stdin.take().expect("piped").write_all(text.as_bytes())?;
-    let found = promtool.wait_with_output()?;
+    let mut file = tempfile::tempfile()?;
+    file.write_all(text.as_bytes())?;
+    file.rewind()?;
+    let promtool = Command::new("promtool").args(["check", "metrics"]).stdin(file).output();
+    let found = promtool.expect("promtool is on PATH (apt install prometheus)");
     let said = [found.stdout, found.stderr].concat();
     assert!(found.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
     Ok(())
