@@ -1,5 +1,9 @@
 //! The admin API: what it shows, and what it changes.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
+
 use crate::support::{
     ADMIN_TOKEN, FakeServer, Mode, TestResult, administered, cluster, eventually, http, mode, proxy, proxy_for, within,
 };
@@ -217,4 +221,27 @@ async fn an_admin_port_that_is_taken_stops_the_start() {
     let port = taken.local_addr().expect("bound").port().to_string();
     let error = proxy_for(&cluster().await.postgres, &[("admin_port", &port)]).await.expect_err("taken");
     assert!(error.to_string().contains(&port), "{error}");
+}
+
+#[tokio::test]
+async fn a_browser_gets_a_page_that_asks_nobody_but_this_proxy() {
+    let proxy = administered(&[]).await;
+    let page = http(proxy.admin(), "GET", "/", &[("accept", "text/html,*/*;q=0.8")], "").await;
+    assert_eq!(page.status, 200);
+    assert!(page.head.contains("content-type: text/html; charset=utf-8"), "{}", page.head);
+    let policy = page.head.lines().find_map(|line| line.strip_prefix("content-security-policy: ")).expect("a policy");
+    assert!(policy.starts_with("default-src 'none'; ") && policy.contains("connect-src 'self'"), "{policy}");
+    assert!(!policy.contains("unsafe"), "{policy}");
+    // The policy's digests are those of what stands in the page.
+    let inside = |from: &str, to: &str| {
+        let text = page.body.split_once(from).expect(from).1.split_once(to).expect(to).0;
+        STANDARD.encode(Sha256::digest(text.as_bytes()))
+    };
+    assert!(policy.contains(&format!("style-src 'sha256-{}'", inside("<style>", "</style>"))), "{policy}");
+    assert!(policy.contains(&format!("script-src 'sha256-{}'", inside("<script>", "</script>"))), "{policy}");
+    let foreign = page.body.split(['"', '\'', '(']).find(|text| {
+        (text.starts_with("http") || text.starts_with("//")) && !text.starts_with("http://www.w3.org/2000/svg")
+    });
+    assert_eq!(foreign, None);
+    assert!(!page.body.contains("innerHTML") && !page.body.contains("style=\""), "names are text, never markup");
 }

@@ -4,6 +4,7 @@
 //! and hostile clients from doing harm.
 
 mod access;
+mod dashboard;
 mod metrics;
 mod readiness;
 mod routes;

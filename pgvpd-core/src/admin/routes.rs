@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::access::{MayChange, MayRead};
-use super::{Admin, metrics};
+use super::{Admin, dashboard, metrics};
 use crate::config::PoolMode;
 use crate::reload::ReloadError;
 use crate::sessions::SessionId;
@@ -57,10 +57,8 @@ async fn within_limits(request: Request, next: Next) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
-    );
+    let none = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(none);
     response
 }
 
@@ -84,8 +82,10 @@ POST /sessions/{session}/disconnect end one session
 POST /resolvers/invalidate          {\"resolver\": \"name\", \"params\": [\"42\"]}, both as you like
 ";
 
-async fn index() -> &'static str {
-    INDEX
+/// The dashboard for a browser, a list for everybody else.
+async fn index(headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if accept.contains("text/html") { dashboard::page().await.into_response() } else { INDEX.into_response() }
 }
 
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {

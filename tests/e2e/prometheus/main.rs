@@ -100,3 +100,42 @@ async fn promtool_finds_nothing_wrong_with_them() -> TestResult {
     assert!(found.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
     Ok(())
 }
+
+/// The deployment files.
+fn deploy() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/deploy")
+}
+
+#[test]
+fn the_alert_rules_are_valid_and_fire_when_they_should() {
+    for arguments in [["check", "rules", "prometheus-rules.yml"], ["test", "rules", "prometheus-rules-test.yml"]] {
+        let promtool = Command::new("promtool").args(arguments).current_dir(deploy()).output();
+        let found = promtool.expect("promtool is on PATH (apt install prometheus)");
+        let said = [found.stdout, found.stderr].concat();
+        assert!(found.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&said));
+    }
+}
+
+#[tokio::test]
+async fn the_alert_rules_and_the_manual_name_metrics_that_there_are() -> TestResult {
+    let proxy = administered(&[("pool_mode", "none")]).await;
+    let text = proxy.get("/metrics").await.body;
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let known: std::collections::BTreeSet<&str> = types.collect();
+    let manual = std::fs::read_to_string(deploy().join("../operations.md"))?;
+    let rules = std::fs::read_to_string(deploy().join("prometheus-rules.yml"))?;
+    let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
+    for name in [&manual, &rules].into_iter().flat_map(|text| text.split(|c| !is_part(c))) {
+        let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+        let is_metric = name.starts_with("pgvpd_") && name != "pgvpd_";
+        assert!(!is_metric || known.contains(base), "{name} is not among {known:?}");
+    }
+    for name in known {
+        let short = name.strip_prefix("pgvpd_pool").or_else(|| name.strip_prefix("pgvpd_resolver")).unwrap_or(name);
+        assert!(
+            manual.contains(&format!("`{name}`")) || manual.contains(&format!("`{short}`")),
+            "{name} is not in the manual"
+        );
+    }
+    Ok(())
+}
