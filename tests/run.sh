@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs every test; installs first what is missing.
 #
-#   tests/run.sh           what CI runs: the oldest PostgreSQL, the system's and the newest
+#   tests/run.sh           what CI runs: the system's PostgreSQL in every mode, the oldest and the newest with pools
 #   tests/run.sh --quick   unit tests, one server, and the clients that need nothing installed
 #   tests/run.sh --full    the whole matrix: PostgreSQL 14 to 18, each in every mode and with every client
 #
@@ -244,8 +244,9 @@ e2e 'e2e raw' "$system" raw
 [ "$mode" = quick ] || e2e 'e2e framed' "$system" framed
 e2e 'e2e session' "$system" session
 for major in "${majors[@]}"; do
-    e2e "e2e on $major raw" "$(bin_of "$major")" raw
-    [ "$mode" = quick ] || e2e "e2e on $major session" "$(bin_of "$major")" session
+    e2e "e2e on $major session" "$(bin_of "$major")" session
+    # In the other modes the server sees the client's own messages: what differs among versions, the pool does too.
+    [ "$mode" != full ] || e2e "e2e on $major raw" "$(bin_of "$major")" raw
     [ "$mode" != full ] || e2e "e2e on $major framed" "$(bin_of "$major")" framed
 done
 # attacks NAME BINDIR
