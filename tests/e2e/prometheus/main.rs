@@ -101,6 +101,18 @@ async fn promtool_finds_nothing_wrong_with_them() -> TestResult {
     Ok(())
 }
 
+/// Lets promtool read a query of the dashboard's, with values for its variables.
+fn parse(expression: &str) {
+    let expression = expression.replace("$__rate_interval", "1m").replace("$instance", ".*").replace("$job", "pgvpd");
+    let rules = serde_json::json!({ "groups": [{ "name": "g", "rules": [{ "record": "r", "expr": expression }] }] });
+    let file = tempfile::NamedTempFile::with_suffix(".yml").expect("a file");
+    // JSON is YAML.
+    std::fs::write(file.path(), rules.to_string()).expect("written");
+    let promtool = Command::new("promtool").args(["check", "rules"]).arg(file.path()).output();
+    let found = promtool.expect("promtool is on PATH (apt install prometheus)");
+    assert!(found.status.success(), "{expression}: {}", String::from_utf8_lossy(&found.stderr));
+}
+
 /// The deployment files.
 fn deploy() -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/deploy")
@@ -117,7 +129,7 @@ fn the_alert_rules_are_valid_and_fire_when_they_should() {
 }
 
 #[tokio::test]
-async fn the_alert_rules_and_the_manual_name_metrics_that_there_are() -> TestResult {
+async fn alert_rules_grafana_and_the_manual_name_metrics_that_there_are() -> TestResult {
     let proxy = administered(&[("pool_mode", "none")]).await;
     let text = proxy.get("/metrics").await.body;
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
@@ -125,10 +137,19 @@ async fn the_alert_rules_and_the_manual_name_metrics_that_there_are() -> TestRes
     let manual = std::fs::read_to_string(deploy().join("../operations.md"))?;
     let rules = std::fs::read_to_string(deploy().join("prometheus-rules.yml"))?;
     let is_part = |c: char| c.is_ascii_lowercase() || c == '_';
-    for name in [&manual, &rules].into_iter().flat_map(|text| text.split(|c| !is_part(c))) {
+    let grafana = std::fs::read_to_string(deploy().join("grafana.json"))?;
+    for name in [&manual, &rules, &grafana].into_iter().flat_map(|text| text.split(|c| !is_part(c))) {
         let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
         let is_metric = name.starts_with("pgvpd_") && name != "pgvpd_";
         assert!(!is_metric || known.contains(base), "{name} is not among {known:?}");
+    }
+    let panels: Value = serde_json::from_str(&grafana)?;
+    for panel in panels["panels"].as_array().ok_or("panels")? {
+        let expressions =
+            panel["targets"].as_array().into_iter().flatten().filter_map(|target| target["expr"].as_str());
+        for expression in expressions {
+            parse(expression);
+        }
     }
     for name in known {
         let short = name.strip_prefix("pgvpd_pool").or_else(|| name.strip_prefix("pgvpd_resolver")).unwrap_or(name);
