@@ -137,6 +137,11 @@ impl<C, W, E> Pool<C, W, E> {
         self.waiting.len() > self.connecting
     }
 
+    /// Whose turn it is to have a connection made: the fewer rounds of the pool's tenants are being served already, the sooner.
+    fn next_round(&self) -> (usize, Option<u64>) {
+        (self.connecting / self.waiting.tenants().max(1), self.waiting.first_turn())
+    }
+
     /// True where a connection may be tried: one at a time as long as the last one failed.
     fn may_connect(&self, limits: &PoolLimits, now: Instant) -> bool {
         let permitted = match &self.failure {
@@ -264,7 +269,8 @@ impl<K: std::hash::Hash + Eq, C, W, E> Ledger<K, C, W, E> {
         empty.any(|pool| pool.waiting.first_turn().is_some_and(|turn| turn < own))
     }
 
-    /// Decides on connections to make and to close. Freed places go to the pool whose tenant's turn is next.
+    /// Decides on connections to make and to close. Freed places go to the pool whose tenant's turn is next, when those that are being
+    /// made already have served theirs.
     pub(super) fn plan(&mut self, limits: &PoolLimits, now: Instant) -> Plan<K, C> {
         let mut plan = Plan { connect: Vec::new(), close: Vec::new() };
         if self.is_paused {
@@ -272,7 +278,7 @@ impl<K: std::hash::Hash + Eq, C, W, E> Ledger<K, C, W, E> {
         }
         loop {
             let short = self.pools.iter().filter(|(_, pool)| pool.is_short() && pool.may_connect(limits, now));
-            let next = short.min_by_key(|(_, pool)| pool.waiting.first_turn());
+            let next = short.min_by_key(|(_, pool)| pool.next_round());
             let Some(key) = next.map(|(key, _)| Arc::clone(key)) else { break };
             if self.total >= limits.max_upstream_connections {
                 match self.evict() {
@@ -337,13 +343,15 @@ impl<K: std::hash::Hash + Eq, C, W, E> Ledger<K, C, W, E> {
         closed
     }
 
-    /// When a pool whose client waits may try again; `None` where nothing waits for that.
-    pub(super) fn next_attempt(&self) -> Option<Instant> {
+    /// When a pool whose client waits may try again; `None` where nothing waits for that. What was permitted at `planned`, when
+    /// [`Ledger::plan`] ran last, has been done then, or waits for something else than time.
+    pub(super) fn next_attempt(&self, planned: Instant) -> Option<Instant> {
         if self.is_paused {
             return None;
         }
         let failing = self.pools.values().filter(|pool| pool.is_short() || pool.is_proved);
-        failing.filter_map(|pool| pool.failure.as_ref().map(|failure| failure.until)).min()
+        let pauses = failing.filter_map(|pool| pool.failure.as_ref().map(|failure| failure.until));
+        pauses.filter(|until| *until > planned).min()
     }
 
     /// Takes everything that is idle.

@@ -48,7 +48,11 @@ impl<C, E> Turn<C, E> {
 
 /// Asks for a connection that there is not; gives the ticket.
 fn wait(books: &mut Books, pool: &Arc<String>, waiter: u32) -> u64 {
-    match books.ask(pool, &tenant(), || waiter, later(0.0)) {
+    wait_from(books, pool, waiter, 0.0)
+}
+
+fn wait_from(books: &mut Books, pool: &Arc<String>, waiter: u32, now: f64) -> u64 {
+    match books.ask(pool, &tenant(), || waiter, later(now)) {
         Turn::Wait(ticket) => ticket,
         other => panic!("{other:?}"),
     }
@@ -175,6 +179,23 @@ fn while_the_server_is_down_it_is_tried_one_at_a_time_with_growing_pauses() {
     planned(&mut books, &limits, now);
     assert!(books.connected(&pool), "it had failed before");
     assert_eq!(books.figures().total, 1);
+}
+
+#[test]
+fn a_pause_that_is_over_is_no_time_to_wake_at_while_the_next_attempt_lasts() {
+    let (mut books, limits, pool) = (Books::default(), limits(5, 5), key("a"));
+    wait(&mut books, &pool, 0);
+    planned(&mut books, &limits, 0.0);
+    books.failed(&pool, &Arc::new("down"), false, later(0.0));
+    for waiter in 1..3 {
+        wait_from(&mut books, &pool, waiter, 0.06);
+    }
+    assert_eq!(books.next_attempt(later(0.01)), Some(later(0.05)), "not planned since");
+    assert_eq!(planned(&mut books, &limits, 0.06).0.len(), 1);
+    assert_eq!(books.next_attempt(later(0.06)), None, "it would be over at once, again and again");
+    books.failed(&pool, &Arc::new("down"), false, later(7.0));
+    wait_from(&mut books, &pool, 3, 7.2);
+    assert_eq!(books.next_attempt(later(7.0)), Some(later(7.1)));
 }
 
 #[test]
@@ -394,4 +415,12 @@ fn paused_pools_give_and_keep_nothing_and_go_on_where_they_were() {
     assert_eq!(planned(&mut books, &limits, 0.0).0, ["a"]);
     books.connected(&pool);
     assert_eq!(handed(&mut books, &pool, &limits), Some(3));
+}
+
+#[test]
+fn connections_to_be_made_are_shared_out_in_turn() {
+    let (mut books, limits, acme, globex) = (Books::default(), limits(5, 4), key("acme"), key("globex"));
+    (0..500).for_each(|waiter| wait_as(&mut books, &acme, "acme", waiter));
+    (0..2).for_each(|waiter| wait_as(&mut books, &globex, "globex", waiter));
+    assert_eq!(planned(&mut books, &limits, 0.0).0, ["acme", "globex", "acme", "globex"]);
 }

@@ -276,9 +276,10 @@ impl Drop for Ticket {
 /// Has connections made for those who wait, and closes those that nobody needs, until `stopped`.
 pub(crate) async fn keep(shared: Arc<Shared>) {
     let pools = &shared.pools;
-    let mut next_sweep = Instant::now() + SWEEP_INTERVAL;
+    let mut planned = Instant::now();
+    let mut next_sweep = planned + SWEEP_INTERVAL;
     loop {
-        let wake = match pools.books().next_attempt() {
+        let wake = match pools.books().next_attempt(planned) {
             Some(attempt) => next_sweep.min(attempt),
             None => next_sweep,
         };
@@ -298,6 +299,7 @@ pub(crate) async fn keep(shared: Arc<Shared>) {
                 debug!(connections = closed.len(), "closed idle upstream connections");
             }
         }
+        planned = now;
         let plan = pools.books().plan(&config.pool, now);
         drop(plan.close);
         for key in plan.connect {

@@ -79,6 +79,11 @@ impl<W> Queue<W> {
         self.turns.first_key_value().map(|(turn, _)| *turn)
     }
 
+    /// Tenants that wait.
+    pub(super) fn tenants(&self) -> usize {
+        self.tenants.len()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.waiters.len()
     }
