@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tracing::info;
+use tracing::{Level, enabled, info, warn};
 
 use crate::shared::Shared;
 
@@ -22,9 +22,16 @@ const MOST_TEXT: usize = 300;
 /// What was said, and how often it has come since.
 #[derive(Debug, Default)]
 pub(crate) struct Repeats {
-    said: Mutex<HashMap<Failure, u64>>,
+    said: Mutex<HashMap<Failure, Said>>,
     /// There is something to count.
     begun: Notify,
+}
+
+/// At which level a failure is said, and how often it has come again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Said {
+    level: Level,
+    again: u64,
 }
 
 /// A failure as the log has it.
@@ -48,36 +55,46 @@ impl Failure {
 }
 
 impl Repeats {
-    fn said(&self) -> MutexGuard<'_, HashMap<Failure, u64>> {
+    fn said(&self) -> MutexGuard<'_, HashMap<Failure, Said>> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// True if it is to be said now; else it is counted.
-    pub(crate) fn is_new(&self, failure: Failure) -> bool {
+    /// True if it is to be said now, at this level; else it is counted. Where nobody reads lines of that level, or reads them by other
+    /// means than a subscriber of `tracing`, it is always to be said: what nobody has read has not been said.
+    pub(crate) fn is_new(&self, level: Level, failure: Failure) -> bool {
+        let is_read = match level {
+            Level::ERROR => enabled!(Level::ERROR),
+            Level::WARN => enabled!(Level::WARN),
+            _ => enabled!(Level::INFO),
+        };
+        !is_read || self.is_first(level, failure)
+    }
+
+    fn is_first(&self, level: Level, failure: Failure) -> bool {
         let mut said = self.said();
-        if let Some(count) = said.get_mut(&failure) {
-            *count += 1;
+        if let Some(said) = said.get_mut(&failure) {
+            said.again += 1;
             return false;
         }
         if said.len() < MOST {
             if said.is_empty() {
                 self.begun.notify_one();
             }
-            said.insert(failure, 0);
+            said.insert(failure, Said { level, again: 0 });
         }
         true
     }
 
     /// What has come again since this was called last; what has not is forgotten.
-    fn take(&self) -> Vec<(Failure, u64)> {
+    fn take(&self) -> Vec<(Failure, Said)> {
         let mut said = self.said();
-        said.retain(|_, count| *count > 0);
-        let mut again: Vec<_> =
-            said.iter_mut().map(|(failure, count)| (failure.clone(), std::mem::take(count))).collect();
+        said.retain(|_, said| said.again > 0);
+        let take = |said: &mut Said| std::mem::replace(said, Said { again: 0, ..*said });
+        let mut again: Vec<_> = said.iter_mut().map(|(failure, said)| (failure.clone(), take(said))).collect();
         if said.is_empty() {
             said.shrink_to_fit();
         }
-        again.sort_by(|(one, a), (other, b)| b.cmp(a).then_with(|| one.client.cmp(&other.client)));
+        again.sort_by(|(one, a), (other, b)| b.again.cmp(&a.again).then_with(|| one.client.cmp(&other.client)));
         again
     }
 }
@@ -96,8 +113,12 @@ pub(crate) async fn keep(shared: Arc<Shared>) {
         if is_quiet && !is_over {
             continue;
         }
-        for (Failure { client, error }, repeated) in repeats.take() {
-            info!(client, error, repeated, period = PERIOD.as_secs(), "login refused again and again");
+        let period = PERIOD.as_secs();
+        for (Failure { client, error }, Said { level, again }) in repeats.take() {
+            match level {
+                Level::INFO => info!(client, error, repeated = again, period, "refused again and again"),
+                _ => warn!(client, error, repeated = again, period, "failed again and again"),
+            }
         }
         if is_over {
             return;
@@ -113,26 +134,45 @@ mod tests {
         Failure::new(client, error)
     }
 
+    fn said(again: u64) -> Said {
+        Said { level: Level::INFO, again }
+    }
+
+    #[test]
+    fn what_nobody_reads_has_not_been_said() {
+        // No subscriber is there in this test.
+        let repeats = Repeats::default();
+        assert!(
+            repeats.is_new(Level::WARN, failure("a", "wrong")) && repeats.is_new(Level::WARN, failure("a", "wrong"))
+        );
+    }
+
     #[test]
     fn a_failure_is_said_once_then_counted_and_forgotten_when_it_no_longer_comes() {
         let repeats = Repeats::default();
-        assert!(repeats.is_new(failure("a", "wrong")));
-        assert!(repeats.is_new(failure("b", "wrong")) && repeats.is_new(failure("a", "other")));
-        assert!(!repeats.is_new(failure("a", "wrong")) && !repeats.is_new(failure("a", "wrong")));
-        assert_eq!(repeats.take(), [(failure("a", "wrong"), 2)]);
-        assert!(!repeats.is_new(failure("a", "wrong")), "it has just been said that it comes");
-        assert_eq!(repeats.take(), [(failure("a", "wrong"), 1)]);
+        assert!(repeats.is_first(Level::INFO, failure("a", "wrong")));
+        assert!(
+            repeats.is_first(Level::INFO, failure("b", "wrong"))
+                && repeats.is_first(Level::INFO, failure("a", "other"))
+        );
+        assert!(
+            !repeats.is_first(Level::INFO, failure("a", "wrong"))
+                && !repeats.is_first(Level::INFO, failure("a", "wrong"))
+        );
+        assert_eq!(repeats.take(), [(failure("a", "wrong"), said(2))]);
+        assert!(!repeats.is_first(Level::INFO, failure("a", "wrong")), "it has just been said that it comes");
+        assert_eq!(repeats.take(), [(failure("a", "wrong"), said(1))]);
         assert!(repeats.take().is_empty());
-        assert!(repeats.is_new(failure("a", "wrong")));
+        assert!(repeats.is_first(Level::INFO, failure("a", "wrong")));
     }
 
     #[test]
     fn more_failures_than_can_be_remembered_are_said() {
         let repeats = Repeats::default();
         for number in 0..MOST + 10 {
-            assert!(repeats.is_new(failure(&number.to_string(), "wrong")));
+            assert!(repeats.is_first(Level::INFO, failure(&number.to_string(), "wrong")));
         }
-        assert!(repeats.said().len() <= MOST && repeats.is_new(failure("again", "wrong")));
+        assert!(repeats.said().len() <= MOST && repeats.is_first(Level::INFO, failure("again", "wrong")));
         assert_eq!(failure("a", &"é".repeat(10_000)).error.chars().count(), MOST_TEXT);
     }
 }

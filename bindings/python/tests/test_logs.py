@@ -26,10 +26,10 @@ def test_records_are_below_the_logger_pgvpd(caplog: pytest.LogCaptureFixture) ->
         refused_login(proxy)
         proxy.reload(tenant_deny="acme")
     names = {record.name for record in caplog.records}
-    assert "pgvpd.proxy" in names and "pgvpd.session" in names
+    assert "pgvpd.reload" in names and "pgvpd.session" in names
     (reload,) = (record for record in caplog.records if "configuration reloaded" in record.message)
     assert reload.levelno == logging.INFO
-    assert reload.filename == "proxy.rs"
+    assert reload.filename == "reload.rs"
 
 
 def test_levels_are_those_of_the_moment(caplog: pytest.LogCaptureFixture) -> None:

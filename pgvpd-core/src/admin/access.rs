@@ -19,7 +19,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
-use tracing::info;
+use tracing::{Level, info};
 
 use super::Admin;
 use super::server::Peer;
@@ -149,7 +149,7 @@ impl Admin {
             reason: Some(reason),
         };
         self.shared.audit_past(&event).await;
-        if self.shared.repeats.is_new(Failure::new(&client, reason)) {
+        if self.shared.repeats.is_new(Level::INFO, Failure::new(&client, reason)) {
             info!(action, client, error = reason, "an administrator's request is refused");
         }
         if denied == Denied::WrongToken {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::time::timeout;
-use tracing::error;
+use tracing::{Level, error};
 
 pub(crate) use event::{AdminOutcome, Event, Subject};
 pub use writer::AuditError;
@@ -66,7 +66,7 @@ impl Shared {
         let written = written.unwrap_or(Err(AuditError::Stuck(WRITE_TIMEOUT)));
         if let Err(error) = &written {
             self.counters.count_lost_event();
-            if self.repeats.is_new(Failure::new("audit_log", error)) {
+            if self.repeats.is_new(Level::ERROR, Failure::new("audit_log", error)) {
                 error!(%error, event = event.name(), "an event is missing from the audit stream");
             }
         }

@@ -28,7 +28,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{Instrument, debug, info, warn};
+use tracing::{Instrument, Level, debug, info, warn};
 
 pub(crate) use login_error::LoginError;
 
@@ -289,7 +289,7 @@ async fn close(mut client: Conn<Socket>, turned_away: TurnedAway, shared: &Share
         }
         Ended::Handshake(error) => {
             shared.counters.count_refused_in_tls();
-            if shared.repeats.is_new(Failure::new(address, &error)) {
+            if shared.repeats.is_new(Level::INFO, Failure::new(address, &error)) {
                 info!(client = %address, %error, "TLS handshake failed");
             }
             visitor.refused(None, &format!("TLS handshake failed: {error}"), shared).await;
@@ -298,15 +298,19 @@ async fn close(mut client: Conn<Socket>, turned_away: TurnedAway, shared: &Share
         Ended::Cancelled => {}
         Ended::PassedOn(error) => {
             shared.counters.count_refused_by_server();
-            if shared.repeats.is_new(Failure::new(address, &error)) {
+            if shared.repeats.is_new(Level::INFO, Failure::new(address, &error)) {
                 info!(client = %address, error, "login refused by the upstream server");
             }
             visitor.refused(None, &error, shared).await;
         }
         Ended::Refused { refusal, detail } => {
             shared.counters.count_refused(refusal.code.as_str());
+            let level = match refusal.code {
+                SqlState::CONNECTION_FAILURE => Level::WARN,
+                _ => Level::INFO,
+            };
             match refusal.code {
-                _ if !shared.repeats.is_new(Failure::new(address, &refusal)) => {}
+                _ if !shared.repeats.is_new(level, Failure::new(address, &refusal)) => {}
                 SqlState::CONNECTION_FAILURE => warn!(client = %address, error = %refusal, detail, "login failed"),
                 _ => info!(client = %address, error = %refusal, detail, "login refused"),
             }
