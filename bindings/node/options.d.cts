@@ -57,7 +57,7 @@ export interface Options {
   contextInStartup?: boolean | 'true' | 'false' | undefined
   /** Role to switch to after the login. Default: the login role. */
   setRole?: OptionValue | undefined
-  /** Send `pgvpd:<tenant>` as `application_name`, whatever the client sends, so that `pg_stat_activity` shows who is who. PostgreSQL keeps 63 bytes of it; what is not printable ASCII becomes `?`. A session can change it later: an aid, not a proof. Default: `false`. */
+  /** Send `pgvpd:<tenant>` as `application_name`, whatever the client sends, so that `pg_stat_activity` shows who is who. PostgreSQL keeps 63 bytes of it; what is not printable ASCII becomes `?`. A session can change it later: an aid, not a proof. Sessions of one role see it of each other: the names of tenants are no secret among tenants then. Default: `false`. */
   tenantApplicationName?: boolean | 'true' | 'false' | undefined
   /** What tells tenants apart in the database: `context`, that of the session, or `role`, a login role of each tenant's own. Default: `context`. */
   isolation?: OptionValue | undefined
