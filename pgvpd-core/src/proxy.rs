@@ -106,14 +106,16 @@ pub(crate) struct Addresses {
 }
 
 pub(crate) async fn start(config: Config, source: ConfigSource) -> Result<ProxyHandle, StartError> {
-    let Bound { address, tls_address, listeners } = bind(&config.listen).await?;
-    let admin = bind_admin(&config.admin, config.listen.reuse_port).await?;
     let audit = Audit::open(&config.audit)?;
     let mut shared = Shared::new(config);
     shared.source = source;
     let shared = Arc::new(shared);
     shared.audit.use_opened(audit);
-    probe::run(&shared, &shared.config.load_full()).await?;
+    let config = shared.config.load_full();
+    // Before the first listener: where the port is shared, whoever listens is given clients.
+    probe::run(&shared, &config).await?;
+    let admin = bind_admin(&config.admin, config.listen.reuse_port).await?;
+    let Bound { address, tls_address, listeners } = bind(&config.listen).await?;
     let admin_address = admin.as_ref().map(|admin| admin.address);
     let addresses = Addresses { main: address, tls: tls_address, admin: admin_address };
     for (listener, door) in listeners {

@@ -80,21 +80,22 @@ pub(crate) struct Bound {
     pub(crate) listeners: Vec<(Listener, Door)>,
 }
 
-/// Opens a listener for each address of the host, then the Unix socket, then those of `tls_port`.
+/// Opens a listener for each address of the host, then those of `tls_port`, then the Unix socket.
 pub(crate) async fn bind(listen: &Listen) -> Result<Bound, BindError> {
     let main = |listener| (listener, Door::Main);
     let (address, found) = bind_port(&listen.host, listen.port, listen.reuse_port).await?;
     let mut listeners: Vec<_> = found.into_iter().map(main).collect();
-    if let Some(directory) = &listen.unix_dir {
-        let path = directory.join(format!(".s.PGSQL.{}", address.port()));
-        let (listener, file) = bind_unix(&path, listen.reuse_port).map_err(|cause| BindError::Unix { path, cause })?;
-        listeners.push(main(Listener::Unix { listener, _file: file }));
-    }
     let mut tls_address = None;
     if let Some(port) = listen.tls_port {
         let (address, found) = bind_port(&listen.host, port, listen.reuse_port).await?;
         tls_address = Some(address);
         listeners.extend(found.into_iter().map(|listener| (listener, Door::Tls)));
+    }
+    // Last, since it takes the place of another process's where the port is shared.
+    if let Some(directory) = &listen.unix_dir {
+        let path = directory.join(format!(".s.PGSQL.{}", address.port()));
+        let (listener, file) = bind_unix(&path, listen.reuse_port).map_err(|cause| BindError::Unix { path, cause })?;
+        listeners.push(main(Listener::Unix { listener, _file: file }));
     }
     Ok(Bound { address, tls_address, listeners })
 }
@@ -198,6 +199,13 @@ fn bind_unix(path: &Path, reuse_port: bool) -> io::Result<(UnixListener, SocketF
 
 /// Takes the place of a socket file without a moment in which there is none. Who has connected to the other one is its owner's.
 fn bind_unix_over(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    let is_other = std::fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket());
+    // PostgreSQL's own sockets have a lock file beside them.
+    let mut lock = path.as_os_str().to_owned();
+    lock.push(".lock");
+    if is_other || Path::new(&lock).exists() {
+        return Err(io::ErrorKind::AddrInUse.into());
+    }
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}", std::process::id()));
     let beside = PathBuf::from(beside);
@@ -285,6 +293,23 @@ mod tests {
             assert!(first.ip().is_loopback() && first.port() != 0 && listeners.len() == 1);
         }
         assert!(matches!(bind_these(&[ABSENT]), Err(BindError::Tcp { .. })));
+    }
+
+    #[tokio::test]
+    async fn only_a_socket_that_is_not_postgresqls_is_taken_over() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join(".s.PGSQL.1");
+        std::fs::write(&path, "a file").expect("written");
+        assert!(bind_unix(&path, true).is_err(), "somebody's file");
+        std::fs::remove_file(&path).expect("removed");
+        let first = bind_unix(&path, true).expect("the first");
+        let second = bind_unix(&path, true).expect("it takes over");
+        drop(first);
+        assert!(path.exists(), "the file is the second one's");
+        std::fs::write(directory.path().join(".s.PGSQL.1.lock"), "1").expect("written");
+        assert!(bind_unix(&path, true).is_err(), "PostgreSQL's");
+        drop(second);
+        assert!(!path.exists());
     }
 
     #[tokio::test]
