@@ -52,7 +52,8 @@ pub(crate) async fn accept(listener: Listener, door: Door, shared: Arc<Shared>) 
         }
     }
     if shared.config.load().listen.reuse_port {
-        hand_over(&listener, door, &shared).await;
+        // Who stops at once waits for nobody.
+        shared.abort.run_until_cancelled(hand_over(&listener, door, &shared)).await;
     }
 }
 

@@ -27,8 +27,8 @@ use crate::audit::{AdminOutcome, Event};
 use crate::config::AdminToken;
 use crate::repeats::Failure;
 
-/// How long a client waits that shows a wrong token; with few connections at a time nobody guesses one.
-const GUESS_DELAY: Duration = Duration::from_millis(500);
+/// How long a client waits that may not: with few connections at a time nobody guesses a token, nor fills the audit stream.
+const DENIED_DELAY: Duration = Duration::from_millis(500);
 
 /// A request that may read.
 pub(super) struct MayRead;
@@ -115,7 +115,7 @@ impl FromRequestParts<Arc<Admin>> for MayRead {
         let checked = check_read(&parts.headers, admin.is_loopback, config.admin.token.as_ref());
         match checked {
             Ok(()) => Ok(Self),
-            Err(denied) => Err(admin.deny(parts, denied).await),
+            Err(denied) => Err(admin.deny(parts, denied, denied == Denied::WrongToken).await),
         }
     }
 }
@@ -126,7 +126,7 @@ impl FromRequestParts<Arc<Admin>> for MayChange {
     async fn from_request_parts(parts: &mut Parts, admin: &Arc<Admin>) -> Result<Self, Denied> {
         let config = admin.shared.config.load_full();
         if let Err(denied) = check_token(&parts.headers, config.admin.token.as_ref()) {
-            return Err(admin.deny(parts, denied).await);
+            return Err(admin.deny(parts, denied, true).await);
         }
         let (action, client) = (parts.uri.path().to_owned(), client_of(parts));
         let event =
@@ -138,23 +138,18 @@ impl FromRequestParts<Arc<Admin>> for MayChange {
 }
 
 impl Admin {
-    /// Tells of a request that may not, and keeps its sender waiting if it guesses.
-    async fn deny(&self, parts: &Parts, denied: Denied) -> Denied {
+    /// Tells of a request that may not, in the audit stream too where it `is_event`, and keeps its sender waiting.
+    async fn deny(&self, parts: &Parts, denied: Denied, is_event: bool) -> Denied {
         let (action, client) = (parts.uri.path().to_owned(), client_of(parts));
         let reason = denied.reason();
-        let event = Event::AdminAction {
-            action: &action,
-            client: &client,
-            outcome: AdminOutcome::Refused,
-            reason: Some(reason),
-        };
-        self.shared.audit_past(&event).await;
+        if is_event {
+            let (outcome, reason) = (AdminOutcome::Refused, Some(reason));
+            self.shared.audit_past(&Event::AdminAction { action: &action, client: &client, outcome, reason }).await;
+        }
         if self.shared.repeats.is_new(Level::INFO, Failure::new(&client, reason)) {
             info!(action, client, error = reason, "an administrator's request is refused");
         }
-        if denied == Denied::WrongToken {
-            tokio::time::sleep(GUESS_DELAY).await;
-        }
+        tokio::time::sleep(DENIED_DELAY).await;
         denied
     }
 }

@@ -55,7 +55,7 @@ pub(super) async fn accept(listener: TcpListener, app: Router, places: Arc<Semap
             Ok(accepted) => accepted,
             Err(error) => {
                 debug!(%error, "accept on the admin port");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                closing.run_until_cancelled(tokio::time::sleep(ACCEPT_PAUSE)).await;
                 continue;
             }
         };
