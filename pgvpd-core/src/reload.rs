@@ -1,6 +1,6 @@
 //! Another configuration for a running proxy: in whole, or not at all.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use tracing::info;
 
@@ -64,6 +64,8 @@ impl ConfigSource {
 
 impl Shared {
     pub(crate) fn reload(&self, mut config: Config) -> Result<Reloaded, ReloadError> {
+        // Of two at once, one's configuration and the other's audit stream could be in force.
+        let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let audit = Audit::open(&config.audit)?;
         let current = self.config.load();
         let mut needs_restart = Vec::new();

@@ -1,6 +1,6 @@
 //! What the sessions of one proxy share.
 
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -26,6 +26,8 @@ use crate::tenant::TenantRegistry;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: ArcSwap<Config>,
+    /// One reload at a time.
+    pub(crate) reloading: Mutex<()>,
     /// It has been replaced by a reload.
     pub(crate) reloaded: Notify,
     /// Since when it runs.
@@ -71,6 +73,7 @@ impl Shared {
     pub(crate) fn new(config: Config) -> Self {
         Self {
             config: ArcSwap::from_pointee(config),
+            reloading: Mutex::default(),
             reloaded: Notify::new(),
             started: SystemTime::now(),
             sessions: Arc::default(),
