@@ -39,6 +39,11 @@ impl Audit {
         rules.target.as_ref().map(Writer::open).transpose().map(Opened)
     }
 
+    /// True where there is somebody to tell.
+    pub(crate) fn is_open(&self) -> bool {
+        self.writer.load().is_some()
+    }
+
     /// Writes to this from now on.
     pub(crate) fn use_opened(&self, opened: Opened) {
         self.writer.store(opened.0.map(Arc::new));

@@ -40,7 +40,7 @@ use self::relay::{RelayEnd, Unwatched, relay, stopped};
 use self::time_limit::TimeLimit;
 use self::visitor::Visitor;
 use self::watch::SessionWatch;
-use crate::audit::{Event, Subject};
+use crate::audit::{AuditError, Event, Subject};
 use crate::cancel::CancelEntry;
 use crate::config::Config;
 use crate::error::Refusal;
@@ -137,18 +137,26 @@ async fn log_in(
         Ok(session) => session,
         Err(ended) => return Err(Box::new(TurnedAway { visitor, ended })),
     };
-    let subject = Subject::of(session.record());
-    let event = match subject.tenant {
-        Some(_) => Event::LoginAccepted(subject),
-        None => Event::SuperuserBypass(subject),
-    };
-    if let Err(error) = shared.audit(&event).await {
+    if let Err(error) = tell_of(session.record(), shared).await {
         // ReadyForQuery is among what has not been sent.
         client.drop_queued();
         let ended = Ended::Refused { refusal: Refusal::not_audited(), detail: Some(error.to_string()) };
         return Err(Box::new(TurnedAway { visitor, ended }));
     }
     Ok(session)
+}
+
+/// Writes into the audit stream that this client is about to be let in.
+async fn tell_of(record: &Record, shared: &Shared) -> Result<(), AuditError> {
+    if !shared.audit.is_open() {
+        return Ok(());
+    }
+    let subject = Subject::of(record);
+    let event = match subject.tenant {
+        Some(_) => Event::LoginAccepted(subject),
+        None => Event::SuperuserBypass(subject),
+    };
+    shared.audit(&event).await
 }
 
 /// Everything up to a ready session, within `handshake_timeout`. The visitor's address becomes that of the client where a load
@@ -179,7 +187,9 @@ async fn handshake(
                 Err(Ended::Cancelled)
             }
             Greeting::Startup(message, leg) => {
-                visitor.says(&message, &leg);
+                if shared.audit.is_open() {
+                    visitor.says(&message, &leg);
+                }
                 let admission = admit::admit(message, (visitor.id, visitor.address), leg, shared, &config)?;
                 let record = Arc::clone(admission.record());
                 tokio::select! {
@@ -330,7 +340,7 @@ impl Shared {
             RelayEnd::Refused(refusal) if refusal.code == SqlState::IDLE_SESSION_TIMEOUT => {
                 self.counters.count_tenant_timeout();
             }
-            RelayEnd::Refused(refusal) if refusal.code == SqlState::ADMIN_SHUTDOWN => {
+            RelayEnd::Refused(refusal) if refusal.code == SqlState::ADMIN_SHUTDOWN && self.audit.is_open() => {
                 let event = Event::Revocation { subject: Subject::of(record), reason: refusal.message() };
                 self.audit_past(&event).await;
             }

@@ -30,6 +30,9 @@ impl Visitor {
 
     /// Writes into the audit stream that it is not let in.
     pub(super) async fn refused(&self, sqlstate: Option<&str>, reason: &str, shared: &Shared) {
+        if !shared.audit.is_open() {
+            return;
+        }
         let claims = (self.user.as_deref(), self.database.as_deref());
         let subject = Subject::claiming(self.id, claims, self.address, self.is_tls);
         shared.audit_past(&Event::LoginRefused { subject, sqlstate, reason }).await;
