@@ -304,8 +304,16 @@ impl ProxyHandle {
 
     /// Resolves when the proxy has stopped and every session is closed.
     pub async fn closed(&self) {
-        self.shared.tasks.wait().await;
-        self.shared.background.wait().await;
+        self.ended().await;
+    }
+
+    /// The same, for who must not keep the proxy: it does not borrow the handle, whose drop stops it.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        async move {
+            shared.tasks.wait().await;
+            shared.background.wait().await;
+        }
     }
 }
 

@@ -52,6 +52,12 @@ pub async fn start_proxy(settings: Vec<Setting>) -> Either<NativeProxy, Failure>
         let tls_port = handle.tls_addr().map(|address| address.port());
         let admin_port = handle.admin_addr().map(|address| address.port());
         let life = watch::Sender::new(true);
+        // It may end by `POST /drain` too.
+        let (ended, ends) = (handle.ended(), life.clone());
+        napi::bindgen_prelude::spawn(async move {
+            ended.await;
+            ends.send_replace(false);
+        });
         Ok(NativeProxy { host, port, tls_port, admin_port, handle: Arc::new(handle), life })
     };
     either(start.await)

@@ -86,6 +86,15 @@ describe('a proxy', () => {
     await plain.stop()
   })
 
+  test('it is closed when an administrator drains it', async () => {
+    const proxy = await Proxy.start({ port: 0, adminPort: 0, adminToken: 'a-token-for-tests' })
+    const closed = proxy.closed()
+    const drained = await fetch(`http://127.0.0.1:${proxy.adminPort}/drain`, { method: 'POST', headers: { authorization: 'Bearer a-token-for-tests' } })
+    assert.equal(drained.status, 202)
+    await closed
+    await proxy.stop()
+  })
+
   test('a URL is encoded, with the password where one is given', async () => {
     const proxy = await Proxy.start({ port: 0, loginRoles: 'web', tenantSeparator: '#' })
     const address = `127.0.0.1:${proxy.port}`
