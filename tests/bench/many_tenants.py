@@ -75,8 +75,14 @@ for first in range(0, TENANTS, step):
         thread.join()
     show(f"after {first + step} tenants")
 print(f"{TENANTS / (time.monotonic() - began):.0f} logins/s")
-time.sleep(10)
-show("10 s later")
+# Until nobody is left and memory has stopped to go down, for 30 s at most.
+deadline = time.monotonic() + 30
+least, rest = memory(), 0
+while time.monotonic() < deadline and (rest < 5 or "\npgvpd_connections_active 0.0" not in metrics()):
+    threading.Event().wait(1)
+    present = memory()
+    least, rest = min(least, present), 0 if present < least else rest + 1
+show("at the end")
 total = sum(
     float(line.rsplit(" ", 1)[1]) for line in metrics().splitlines() if line.startswith("pgvpd_tenant_sessions_total{")
 )
