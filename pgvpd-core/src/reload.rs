@@ -26,6 +26,9 @@ pub enum ReloadError {
     /// The audit stream cannot be opened.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// Reading it came to no end.
+    #[error("the configuration could not be read: {0}")]
+    Read(String),
     /// Nobody has told the proxy where its configuration comes from: see [`ProxyBuilder::reload_from`](crate::ProxyBuilder::reload_from).
     #[error("the program that runs this proxy has not said where its configuration comes from")]
     NoSource,
@@ -63,9 +66,15 @@ impl ConfigSource {
 }
 
 impl Shared {
-    pub(crate) fn reload(&self, mut config: Config) -> Result<Reloaded, ReloadError> {
-        // Of two at once, one's configuration and the other's audit stream could be in force.
+    /// Takes a configuration in whole, or nothing of it.
+    pub(crate) fn reload(&self, config: Config) -> Result<Reloaded, ReloadError> {
+        self.reload_with(|| Ok(config))
+    }
+
+    /// Of two at once, one's configuration and the other's audit stream could be in force, or what was read first.
+    fn reload_with(&self, read: impl FnOnce() -> Result<Config, ReloadError>) -> Result<Reloaded, ReloadError> {
         let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut config = read()?;
         let audit = Audit::open(&config.audit)?;
         let current = self.config.load();
         let mut needs_restart = Vec::new();
@@ -102,7 +111,7 @@ impl Shared {
     /// Reads the configuration where that may take its time.
     pub(crate) async fn reload_again(shared: &Arc<Self>) -> Result<Reloaded, ReloadError> {
         let shared = Arc::clone(shared);
-        let reloaded = tokio::task::spawn_blocking(move || shared.reload(shared.source.read()?)).await;
-        reloaded.unwrap_or(Err(ReloadError::NoSource))
+        let reloaded = tokio::task::spawn_blocking(move || shared.reload_with(|| shared.source.read())).await;
+        reloaded.unwrap_or_else(|failed| Err(ReloadError::Read(failed.to_string())))
     }
 }

@@ -1,18 +1,20 @@
 //! Stopping and reloading, as the library does it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pgvpd_core::{Config, Settings};
+use pgvpd_core::{Config, Proxy, ReloadError, Settings};
 use tokio::net::TcpStream;
 
-use crate::support::{TestResult, cluster, eventually, proxy, within};
+use crate::support::{TestProxy, TestResult, cluster, eventually, proxy, within};
 
 #[tokio::test]
 async fn a_shutdown_lets_sessions_finish_and_accepts_no_more() -> TestResult {
     let proxy = proxy(&[]).await;
     let client = proxy.log_in("app_user.acme").await;
     let port = proxy.port();
-    let handle = std::sync::Arc::new(proxy.handle);
+    let handle = Arc::new(proxy.handle);
     let stopping = tokio::spawn({
         let handle = handle.clone();
         async move { handle.shutdown(Duration::from_secs(600)).await }
@@ -59,6 +61,26 @@ async fn a_reload_holds_for_new_sessions_and_leaves_open_ones() -> TestResult {
     assert!(proxy.try_log_in("app_user.acme").await.is_err());
     proxy.log_in("app_user.globex").await;
     open.batch_execute("SELECT 1").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_source_that_panics_is_a_failed_reload_and_the_next_is_read() -> TestResult {
+    let mut settings = Settings::new();
+    settings.set("port", 0)?;
+    settings.set("upstream_port", cluster().await.postgres.port())?;
+    let config = Config::from_settings(settings)?;
+    let broken = Arc::new(AtomicBool::new(true));
+    let read = {
+        let (broken, config) = (Arc::clone(&broken), config.clone());
+        move || if broken.load(Ordering::Relaxed) { panic!("a source that is broken") } else { Ok(config.clone()) }
+    };
+    let proxy = TestProxy { handle: Proxy::builder().config(config).reload_from(read).start().await? };
+    let failed = proxy.handle.reload_again().await;
+    assert!(matches!(failed, Err(ReloadError::Read(_))), "{failed:?}");
+    proxy.log_in("app_user.acme").await;
+    broken.store(false, Ordering::Relaxed);
+    proxy.handle.reload_again().await?;
     Ok(())
 }
 
