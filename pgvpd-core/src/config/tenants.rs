@@ -20,6 +20,8 @@ pub struct TenantLimits {
     pub query_timeout: Option<Duration>,
     /// The limits are its own, by the file.
     pub(crate) is_own: bool,
+    /// The file denies it.
+    pub(crate) is_denied: bool,
 }
 
 /// Reads the option, and the file.
@@ -47,12 +49,8 @@ impl Config {
             per_second: own.rate_limit.unwrap_or(self.tenant_rate_limit),
             query_timeout: own.query_timeout.unwrap_or(self.tenant_query_timeout),
             is_own: own.max_connections.is_some() || own.rate_limit.is_some(),
+            is_denied: own.deny,
         }
-    }
-
-    /// True if the file `tenants` denies this tenant.
-    pub(crate) fn denies(&self, tenant: &str) -> bool {
-        self.tenants.of(tenant).is_some_and(|own| own.deny)
     }
 
     /// Every rate of new connections that some tenant is held to.

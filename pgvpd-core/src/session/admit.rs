@@ -1,6 +1,7 @@
 //! Whether a startup message may go on to a login: identity, policy, parameters, limits.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{info, warn};
 
@@ -8,7 +9,7 @@ use super::leg::Leg;
 use super::login::{Negotiation, Who};
 use super::relay::RelayEnd;
 use super::{Ended, LoginError};
-use crate::config::{ClientAddress, Config, PoolMode};
+use crate::config::{ClientAddress, Config, PoolMode, TenantLimits};
 use crate::context::Injection;
 use crate::error::Refusal;
 use crate::limits::Slot;
@@ -30,6 +31,8 @@ pub(super) struct Admission {
     identity: Option<(Identity, Injection)>,
     route: Option<Route>,
     tenant: Option<TenantSlot>,
+    /// How long its session may be idle, or a request outstanding.
+    pub(super) query_timeout: Option<Duration>,
     presence: Presence,
     _slot: Slot,
 }
@@ -61,16 +64,18 @@ pub(super) fn admit(
     config: &Config,
 ) -> Result<Admission, Ended> {
     let user = client.parameter("user").unwrap_or_default();
+    let mut query_timeout = None;
     let (identity, route, tenant) = if config.bypass.applies(user, address).map_err(Refusal::from)? {
         leg.admit_bypass(address, config)?;
         let packet = bypass_startup(&client).encode().ok_or(LoginError::StartupTooLong)?;
         (None, Route::Passthrough { packet, database: Box::default() }, None)
     } else {
         let identity = leg.identify(user, config)?;
-        admit_tenant(identity.tenant(), shared, config)?;
+        let limits = config.limits_of(identity.tenant());
+        admit_tenant(identity.tenant(), limits, shared, config)?;
         let (injection, route) = route(&client, &identity, config)?;
-        let tenant = shared.tenants.enter(identity.tenant(), config.limits_of(identity.tenant()));
-        let tenant = tenant.map_err(Refusal::from)?;
+        let tenant = shared.tenants.enter(identity.tenant(), limits).map_err(Refusal::from)?;
+        query_timeout = limits.query_timeout;
         (Some((identity, injection)), route, Some(tenant))
     };
     let Some(slot) = shared.sessions.enter(config.max_client_connections) else {
@@ -85,7 +90,7 @@ pub(super) fn admit(
         is_tls: leg.is_tls,
     };
     let presence = Sessions::enter(shared, who);
-    Ok(Admission { address, leg, client, identity, route: Some(route), tenant, presence, _slot: slot })
+    Ok(Admission { address, leg, client, identity, route: Some(route), tenant, query_timeout, presence, _slot: slot })
 }
 
 /// What is to be in force for a tenant's session, and how it gets its connection.
@@ -120,8 +125,8 @@ fn route(client: &StartupMessage, identity: &Identity, config: &Config) -> Resul
 }
 
 /// Whether a tenant may log in at all. A client cannot tell which rule says that it may not.
-fn admit_tenant(tenant: &str, shared: &Shared, config: &Config) -> Result<(), Refusal> {
-    let admitted = match config.denies(tenant) {
+fn admit_tenant(tenant: &str, limits: TenantLimits, shared: &Shared, config: &Config) -> Result<(), Refusal> {
+    let admitted = match limits.is_denied {
         true => Err(PolicyError::Tenant(tenant.into())),
         false => config.policy.admit(tenant),
     };

@@ -92,7 +92,7 @@ impl Oversight {
         };
         let keeper = injection.can_be_lost().then(|| Keeper::new(injection, token, true));
         Self::Framed(Box::new(Framed {
-            query_timeout: config.limits_of(identity.tenant()).query_timeout,
+            query_timeout: admission.query_timeout,
             cancel_timeout: config.handshake_timeout,
             keeper,
             hearing: Hearing::new(config.notifications, identity.tenant(), Some(client_encoding)),

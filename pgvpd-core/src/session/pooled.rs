@@ -62,6 +62,7 @@ pub(super) struct PooledSession {
     bound: BoundLease,
     membership: Option<Membership>,
     seat: Seat,
+    query_timeout: Option<Duration>,
     cancel: Option<CancelEntry>,
     config: Arc<Config>,
 }
@@ -106,7 +107,8 @@ pub(super) async fn establish(
     let cancel = cancel.map(|backend| shared.cancels.issue(secret_bytes, backend, config.upstream.clone()));
     client.queue(&greeting(&bound.lease, cancel.as_ref()));
     shared.counters.count_session(admission.record().who.tenant.as_ref(), config.metrics_tenants);
-    Ok(PooledSession { bound, membership, seat: admission.into_seat(), cancel, config: Arc::clone(config) })
+    let (query_timeout, config) = (admission.query_timeout, Arc::clone(config));
+    Ok(PooledSession { bound, membership, seat: admission.into_seat(), query_timeout, cancel, config })
 }
 
 /// What stands between AuthenticationOk and the first query.
@@ -346,11 +348,9 @@ const ATTACH: &str = "SELECT pgvpd.attach()::pg_catalog.text, \
 
 /// Relays a session, and makes its connection ready for the next.
 pub(super) async fn run(client: Conn<Socket>, session: PooledSession, shared: &Arc<Shared>) {
-    let PooledSession { bound: BoundLease { mut lease, injection, token, .. }, membership, seat, cancel, config } =
-        session;
-    let limit = config
-        .limits_of(seat.tenant())
-        .query_timeout
+    let PooledSession { bound, membership, seat, query_timeout, cancel, config } = session;
+    let BoundLease { mut lease, injection, token, .. } = bound;
+    let limit = query_timeout
         .map(|timeout| TimeLimit::new(timeout, super::canceller(cancel.as_ref(), config.handshake_timeout, shared)));
     seat.started(config.log_sessions);
     let record = Arc::clone(seat.record());
