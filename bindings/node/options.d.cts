@@ -181,6 +181,8 @@ export interface Options {
   adminToken?: OptionValue | undefined
   /** A file that holds it. Default: none. */
   adminTokenFile?: OptionValue | undefined
+  /** Comma-separated user names that may use the [console](console.md), the database `pgvpd`. `auth_file` must have a secret for each, a password or a SCRAM-SHA-256 verifier; they come from `bypass_from`. Default: none. */
+  adminUsers?: OptionValue | undefined
   /** Tenants that have metrics of their own: the most used ones. The rest count together, as `tenant="other"`. 0: no names of tenants in metrics. Default: `100`. */
   metricsTenants?: OptionValue | undefined
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{OwnedRwLockReadGuard, RwLock};
+use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock};
 use tracing::{debug, warn};
 
 use crate::config::UpstreamAddress;
@@ -30,11 +30,18 @@ struct Live {
 #[derive(Debug, Clone)]
 struct Target {
     entry: u64,
-    upstream: UpstreamAddress,
-    /// What the server knows the backend by.
-    backend: CancelKey,
+    to: To,
     /// Held while a request is on its way.
     under_way: Arc<RwLock<()>>,
+}
+
+/// Who is told.
+#[derive(Debug, Clone)]
+enum To {
+    /// A server; it knows the backend by this key.
+    Backend(CancelKey, UpstreamAddress),
+    /// Somebody in this proxy.
+    Console(Arc<Notify>),
 }
 
 /// A registered key; dropping it makes the key void.
@@ -53,7 +60,7 @@ impl CancelRegistry {
 
     /// Makes the server's own key valid until the entry is dropped.
     pub(crate) fn register(self: &Arc<Self>, key: CancelKey, upstream: UpstreamAddress) -> CancelEntry {
-        self.enter(key.clone(), key, upstream)
+        self.enter(key.clone(), To::Backend(key, upstream))
     }
 
     /// Makes a new key for a backend, with a secret of so many random bytes, at most 32, valid until the entry is dropped.
@@ -63,19 +70,20 @@ impl CancelRegistry {
         backend: CancelKey,
         upstream: UpstreamAddress,
     ) -> CancelEntry {
-        let [a, b, c, d, random @ ..]: [u8; 36] = random_bytes();
-        let secret = random.get(..secret_bytes).unwrap_or(&random).into();
-        // Process ids are positive; clients show them.
-        let pid = i32::from_ne_bytes([a, b, c, d]) & i32::MAX;
-        self.enter(CancelKey { pid, secret }, backend, upstream)
+        self.enter(new_key(secret_bytes), To::Backend(backend, upstream))
     }
 
-    fn enter(self: &Arc<Self>, key: CancelKey, backend: CancelKey, upstream: UpstreamAddress) -> CancelEntry {
+    /// The same for who is told here, in this proxy.
+    pub(crate) fn issue_here(self: &Arc<Self>, secret_bytes: usize, told: &Arc<Notify>) -> CancelEntry {
+        self.enter(new_key(secret_bytes), To::Console(Arc::clone(told)))
+    }
+
+    fn enter(self: &Arc<Self>, key: CancelKey, to: To) -> CancelEntry {
         let under_way = Arc::default();
         let mut live = self.live();
         live.next_entry += 1;
         let entry = live.next_entry;
-        let target = Target { entry, upstream, backend, under_way: Arc::clone(&under_way) };
+        let target = Target { entry, to, under_way: Arc::clone(&under_way) };
         live.keys.insert(key.clone(), target);
         CancelEntry { registry: Arc::clone(self), key, entry, under_way }
     }
@@ -97,7 +105,14 @@ impl CancelRegistry {
             return Forwarded::Unknown;
         };
         let pid = request.key.pid;
-        match send(&CancelRequest { key: target.backend }, &target.upstream).await {
+        let (backend, upstream) = match target.to {
+            To::Backend(backend, upstream) => (backend, upstream),
+            To::Console(told) => {
+                told.notify_waiters();
+                return Forwarded::Sent;
+            }
+        };
+        match send(&CancelRequest { key: backend }, &upstream).await {
             Ok(()) => {
                 debug!(pid, "cancel request forwarded");
                 Forwarded::Sent
@@ -119,6 +134,15 @@ impl CancelRegistry {
         let Some(key) = backend.cloned() else { return };
         let _ = tokio::time::timeout(limit, send(&CancelRequest { key }, upstream)).await;
     }
+}
+
+/// A key with a secret of so many random bytes, at most 32.
+fn new_key(secret_bytes: usize) -> CancelKey {
+    let [a, b, c, d, random @ ..]: [u8; 36] = random_bytes();
+    let secret = random.get(..secret_bytes).unwrap_or(&random).into();
+    // Process ids are positive; clients show them.
+    let pid = i32::from_ne_bytes([a, b, c, d]) & i32::MAX;
+    CancelKey { pid, secret }
 }
 
 /// Sends a request, and waits until the server has taken it: it closes the connection then.
@@ -203,8 +227,23 @@ mod tests {
         let distinct: std::collections::HashSet<_> = issued.iter().map(|entry| entry.key().clone()).collect();
         assert!(distinct.len() == 100 && distinct.iter().all(|key| key.secret.len() == 32 && key.pid >= 0));
         let (target, _) = registry.target(issued[0].key()).expect("live");
-        assert_eq!(target.backend, key(7));
+        assert!(matches!(target.to, To::Backend(backend, _) if backend == key(7)));
         assert_eq!(registry.forward(CancelRequest { key: key(7) }).await, Forwarded::Unknown, "the backend's own key");
+    }
+
+    #[tokio::test]
+    async fn a_request_for_somebody_here_tells_those_who_wait_and_is_not_kept() {
+        let registry = Arc::new(CancelRegistry::default());
+        let told = Arc::new(Notify::new());
+        let entry = registry.issue_here(4, &told);
+        assert_eq!(registry.forward(entry.request()).await, Forwarded::Sent, "nobody waits");
+        let mut waiting = std::pin::pin!(told.notified());
+        assert!(!waiting.as_mut().enable());
+        assert_eq!(registry.forward(entry.request()).await, Forwarded::Sent);
+        waiting.await;
+        let request = entry.request();
+        drop(entry);
+        assert_eq!(registry.forward(request).await, Forwarded::Unknown);
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use crate::resolve::{Fault, ResolveError};
 use crate::session::LoginError;
 use crate::tenant::{IdentityError, ParameterError, PolicyError, TenantLimitError};
 use crate::upstream::UpstreamError;
-use crate::wire::{ErrorResponse, SqlState, WireError};
+use crate::wire::{ErrorResponse, Severity, SqlState, WireError};
 
 /// An error for the client, in the form that PostgreSQL gives errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,13 @@ impl Refusal {
 
     /// Appends the ErrorResponse to `out`.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        ErrorResponse { code: self.code, message: &self.message, hint: self.hint.as_deref() }.encode(out);
+        self.encode_as(Severity::Fatal, out);
+    }
+
+    /// The same with another severity.
+    pub(crate) fn encode_as(&self, severity: Severity, out: &mut Vec<u8>) {
+        let (message, hint) = (&self.message, self.hint.as_deref());
+        ErrorResponse { severity, code: self.code, message, hint }.encode(out);
     }
 
     /// There is no connection to the server.

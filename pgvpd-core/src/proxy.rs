@@ -230,12 +230,12 @@ impl ProxyHandle {
     /// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
     /// ```
     pub fn disconnect_tenant(&self, tenant: &str) -> usize {
-        self.shared.live.end(|record| record.who.tenant.as_deref() == Some(tenant))
+        self.shared.disconnect_tenant(tenant)
     }
 
     /// Ends one session. False where there is none of that number.
     pub fn disconnect_session(&self, session: SessionId) -> bool {
-        self.shared.live.end(|record| record.who.id == session) > 0
+        self.shared.disconnect_session(session)
     }
 
     /// What each resolver has done, by name; those that have not run yet are not in it.
@@ -274,8 +274,8 @@ impl ProxyHandle {
     /// # Errors
     /// [`ReloadError`]: then nothing has changed.
     pub async fn reload_again(&self) -> Result<Reloaded, ReloadError> {
-        let event =
-            Event::AdminAction { action: "reload", client: "program", outcome: AdminOutcome::Accepted, reason: None };
+        let (action, client, outcome) = ("reload", "program", AdminOutcome::Accepted);
+        let event = Event::AdminAction { action, client, user: None, outcome, reason: None };
         self.shared.audit(&event).await?;
         Shared::reload_again(&self.shared).await
     }

@@ -9,6 +9,15 @@ use crate::audit::{Audit, AuditError};
 use crate::config::{AdminRules, Config};
 use crate::shared::Shared;
 
+/// Options whose new value needs a restart.
+const FIXED: [&str; 8] =
+    ["listen_host", "port", "listen_unix_dir", "reuse_port", "tls_port", "admin_port", "admin_host", "log_format"];
+
+/// True for an option that a reload does not change in a running proxy.
+pub(crate) fn needs_restart(option: &str) -> bool {
+    FIXED.contains(&option)
+}
+
 /// What a reload could not change in a running proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reloaded {
@@ -78,16 +87,16 @@ impl Shared {
         let audit = Audit::open(&config.audit)?;
         let current = self.config.load();
         let mut needs_restart = Vec::new();
-        for (option, differs) in [
-            ("listen_host", config.listen.host != current.listen.host),
-            ("port", config.listen.port != current.listen.port),
-            ("listen_unix_dir", config.listen.unix_dir != current.listen.unix_dir),
-            ("reuse_port", config.listen.reuse_port != current.listen.reuse_port),
-            ("tls_port", config.listen.tls_port != current.listen.tls_port),
-            ("admin_port", config.admin.port != current.admin.port),
-            ("admin_host", config.admin.host != current.admin.host),
-            ("log_format", config.log_format != current.log_format),
-        ] {
+        for (option, differs) in FIXED.into_iter().zip([
+            config.listen.host != current.listen.host,
+            config.listen.port != current.listen.port,
+            config.listen.unix_dir != current.listen.unix_dir,
+            config.listen.reuse_port != current.listen.reuse_port,
+            config.listen.tls_port != current.listen.tls_port,
+            config.admin.port != current.admin.port,
+            config.admin.host != current.admin.host,
+            config.log_format != current.log_format,
+        ]) {
             if differs {
                 needs_restart.push(option);
             }

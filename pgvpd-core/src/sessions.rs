@@ -1,7 +1,7 @@
 //! The clients that are admitted now: who they are, what they have moved, and how one of them is ended.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use tracing::Span;
 use crate::config::ClientAddress;
 use crate::shared::Shared;
 use crate::stats::Relayed;
+use crate::wire::CancelKey;
 
 /// All of them, by number.
 #[derive(Debug, Default)]
@@ -48,6 +49,8 @@ pub(crate) struct Record {
     pub(crate) who: Who,
     pub(crate) since: Instant,
     pub(crate) meter: Meter,
+    /// The process id of its backend; 0 where that is not known.
+    backend: AtomicI32,
     is_ended: AtomicBool,
     end: Notify,
 }
@@ -187,6 +190,21 @@ impl Record {
     pub(crate) fn tenant(&self) -> &str {
         self.who.tenant.as_deref().unwrap_or_default()
     }
+
+    /// The database: PostgreSQL takes the role's name where the client has named none.
+    pub(crate) fn database(&self) -> &str {
+        if self.who.database.is_empty() { &self.who.role } else { &self.who.database }
+    }
+
+    /// The process id of the backend that it has; `None` where it has none, or one that has not said.
+    pub(crate) fn backend(&self) -> Option<i32> {
+        Some(self.backend.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
+    }
+
+    /// It has a backend.
+    pub(crate) fn has_backend(&self, key: Option<&CancelKey>) {
+        self.backend.store(key.map_or(0, |key| key.pid), Ordering::Relaxed);
+    }
 }
 
 impl Sessions {
@@ -206,6 +224,7 @@ impl Sessions {
             who,
             since: Instant::now(),
             meter: Meter::default(),
+            backend: AtomicI32::new(0),
             is_ended: AtomicBool::new(false),
             end: Notify::new(),
         });
@@ -242,7 +261,7 @@ const TURN: Duration = Duration::from_secs(60);
 pub(crate) async fn keep(shared: Arc<Shared>) {
     while shared.stopped.run_until_cancelled(tokio::time::sleep(TURN)).await.is_some() {
         Sessions::count_relayed(&shared);
-        shared.counters.turn_usage(shared.config.load().metrics_tenants);
+        shared.counters.turn(shared.config.load().metrics_tenants);
     }
 }
 
@@ -250,7 +269,7 @@ impl Shared {
     fn count_relayed(&self, record: &Record, metrics_tenants: usize) {
         let since = record.meter.take_uncounted();
         if since != Relayed::default() {
-            self.counters.count_relayed(record.who.tenant.as_ref(), since, metrics_tenants);
+            self.counters.count_relayed(record.who.tenant.as_ref(), record.database(), since, metrics_tenants);
         }
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) sessions: Arc<Places>,
     /// Admitted sessions: what is known of them.
     pub(crate) live: Sessions,
+    /// Administrators at the console.
+    pub(crate) consoles: Arc<Places>,
     /// Connections whose session is not ready.
     pub(crate) greetings: Arc<Places>,
     pub(crate) tenants: Arc<TenantRegistry>,
@@ -78,6 +80,7 @@ impl Shared {
             started: SystemTime::now(),
             sessions: Arc::default(),
             live: Sessions::default(),
+            consoles: Arc::default(),
             greetings: Arc::default(),
             tenants: Arc::default(),
             cancels: Arc::default(),

@@ -11,7 +11,7 @@ use crate::proxy::Addresses;
 use crate::resolve::ResolverStats;
 use crate::sessions::{Record, SessionId, SessionState};
 use crate::shared::Shared;
-use crate::stats::{Phase, Stats, TIME_BOUNDS, TenantUse, Timing};
+use crate::stats::{DatabaseStatus, Phase, Stats, TIME_BOUNDS, TenantUse, Timing};
 use crate::tenant::TenantRejections;
 
 /// A proxy at one moment. As JSON it is what `GET /status` answers; `docs/operations.md` describes it.
@@ -48,6 +48,8 @@ pub struct Status {
     pub pools: Vec<PoolStatus>,
     /// What each resolver has done, by name.
     pub resolvers: Vec<ResolverStats>,
+    /// What the clients of each database have done, by name.
+    pub databases: Vec<DatabaseStatus>,
     /// The tenants.
     pub tenants: TenantsStatus,
     /// The clients that are admitted.
@@ -181,6 +183,8 @@ pub struct SessionStatus {
     pub client: String,
     /// Whether it speaks TLS.
     pub tls: bool,
+    /// The process id of its backend, as `pg_stat_activity` has it; `None` while it logs in.
+    pub backend_pid: Option<i32>,
     /// What it does.
     pub state: SessionState,
     /// Seconds since it was admitted.
@@ -203,6 +207,7 @@ impl SessionStatus {
             database: record.who.database.to_string(),
             client: record.who.address.to_string(),
             tls: record.who.is_tls,
+            backend_pid: record.backend(),
             state: record.meter.state(),
             age: milliseconds(record.since.elapsed()),
             bytes_from_client: relayed.from_client,
@@ -258,7 +263,8 @@ impl Shared {
             pool_stats: self.pools.stats(),
             pool_wait: self.pools.waits(),
             pools_paused: self.pools.is_paused(),
-            pools: self.pools.status(),
+            pools: self.pools.status(&config.pool),
+            databases: self.counters.databases_status(),
             phases: self.phases.timings().into_iter().map(|(phase, timing)| (Phase::name(phase), timing)).collect(),
             resolvers: self.resolving_so_far().map(|resolving| resolving.stats()).unwrap_or_default(),
             tenants: self.tenants_status(),
@@ -268,7 +274,8 @@ impl Shared {
         }
     }
 
-    fn tenants_status(&self) -> TenantsStatus {
+    /// The tenants.
+    pub(crate) fn tenants_status(&self) -> TenantsStatus {
         let (busiest, others) = self.counters.tenants();
         let (live, all) = self.tenants.live_counts(busiest.iter().map(|(tenant, _)| &**tenant));
         let counted: usize = live.iter().sum();
@@ -302,14 +309,20 @@ impl Shared {
 
 /// Every option's value, without secrets.
 fn shown(config: &Config) -> BTreeMap<&'static str, String> {
-    let value = |option: &OptionSpec| match config.settings().value(option.name) {
-        Some(_) if option.secret => "***".into(),
-        Some(value) => value.into(),
-        // Other options turn it on.
-        None if option.name == "relay" && config.relay == Relay::Framed => "framed".into(),
-        None => option.default.into(),
-    };
-    OPTIONS.iter().map(|option| (option.name, value(option))).collect()
+    OPTIONS.iter().map(|option| (option.name, config.shown(option))).collect()
+}
+
+impl Config {
+    /// An option's value for people: as it was set, or its default; `***` for a secret that is set.
+    pub(crate) fn shown(&self, option: &OptionSpec) -> String {
+        match self.settings().value(option.name) {
+            Some(_) if option.secret => "***".into(),
+            Some(value) => value.into(),
+            // Other options turn it on.
+            None if option.name == "relay" && self.relay == Relay::Framed => "framed".into(),
+            None => option.default.into(),
+        }
+    }
 }
 
 #[cfg(test)]

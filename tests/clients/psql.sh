@@ -59,3 +59,7 @@ echo 'ok reconnect'
 refused=$(as app_user -c 'SELECT 1' || true)
 has 'FATAL:  pgvpd: ' "$refused"
 echo 'ok no_tenant'
+
+is 'used_clients' "$(as admin -d pgvpd -c 'SHOW LISTS' | grep -o used_clients)"
+has 'the console has no command' "$(as admin -d pgvpd -c 'SELECT * FROM notes' || true)"
+echo 'ok console'

@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::support::{
-    ADMIN_TOKEN, APP_PASSWORD, Mode, TestResult, administered, auth_file, cluster, eventually, http, mode, proxy,
-    proxy_for,
+    ADMIN_TOKEN, ADMINISTRATOR, APP_PASSWORD, Mode, TestResult, administered, auth_file, cluster, eventually, http,
+    mode, proxy, proxy_for,
 };
 
 fn events(path: &Path) -> Vec<Value> {
@@ -124,4 +124,39 @@ fn proxy_settings() -> pgvpd_core::Settings {
 
 fn cluster_port() -> u16 {
     futures_util::FutureExt::now_or_never(cluster()).expect("it runs").postgres.port()
+}
+
+#[tokio::test]
+async fn it_tells_who_came_to_the_console_and_what_they_did_and_nothing_is_done_that_it_cannot_tell() -> TestResult {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("audit.log");
+    let file = auth_file().display().to_string();
+    let options = [("auth_file", &*file), ("admin_users", ADMINISTRATOR)];
+    let enter = async |audit: &str| -> Result<_, Box<dyn std::error::Error>> {
+        let proxy = proxy(&[&options[..], &[("audit_log", audit)]].concat()).await;
+        let mut config = proxy.config(ADMINISTRATOR);
+        let (console, connection) = config.dbname("pgvpd").connect(tokio_postgres::NoTls).await?;
+        tokio::spawn(connection);
+        Ok((proxy, console))
+    };
+    let (proxy, console) = enter(path.to_str().ok_or("UTF-8")?).await?;
+    console.batch_execute("SHOW CLIENTS; DISCONNECT TENANT 'a b'").await?;
+    let mut wrong = proxy.config(ADMINISTRATOR);
+    assert!(wrong.dbname("pgvpd").password("wrong").connect(tokio_postgres::NoTls).await.is_err());
+    eventually("the refusal is told", async || named(&events(&path), "login_refused").len() == 1).await;
+    let all = events(&path);
+    let [login] = named(&all, "console_login")[..] else { panic!("{all:?}") };
+    assert_eq!(
+        (&login["user"], &login["database"], &login["client"]),
+        (&ADMINISTRATOR.into(), &"pgvpd".into(), &"127.0.0.1".into())
+    );
+    let [action] = named(&all, "admin_action")[..] else { panic!("{all:?}") };
+    assert_eq!((&action["action"], &action["user"]), (&"DISCONNECT TENANT a b".into(), &ADMINISTRATOR.into()));
+    let [refused] = named(&all, "login_refused")[..] else { panic!("{all:?}") };
+    assert_eq!((&refused["user"], &refused["sqlstate"]), (&ADMINISTRATOR.into(), &"28P01".into()));
+
+    let refused = enter("/dev/full").await.err().ok_or("what cannot be told is not done")?;
+    let refused = refused.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::code);
+    assert_eq!(refused.map(tokio_postgres::error::SqlState::code), Some("58030"));
+    Ok(())
 }

@@ -13,6 +13,8 @@ mod auth_query_sql;
 mod authentication;
 mod bad_input;
 mod cancel;
+mod console;
+mod console_access;
 mod context;
 mod faults;
 mod framed;

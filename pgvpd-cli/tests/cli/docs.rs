@@ -181,6 +181,7 @@ fn needed_by(name: &str) -> &'static [&'static str] {
             &["tls_cert", "tls_key", "tls_client_ca", "client_cert", "cert_map"]
         }
         "admin_host" | "admin_token" | "admin_token_file" => &["admin_port"],
+        "admin_users" => &["auth_file"],
         "audit_on_error" => &["audit_log"],
         "upstream_tls" | "upstream_tls_ca" => &["upstream_tls", "upstream_tls_ca"],
         "upstream_tls_cert" | "upstream_tls_key" => {
@@ -214,7 +215,12 @@ fn line(name: &str, value: &str, directory: &Path) -> String {
             std::fs::write(&file, "[[tenant]]\nname = \"acme\"\nmax_connections = 5\n").expect("a file");
             format!("{name} = {}\n", file.display())
         }
-        "auth_file" | "pool_password_file" | "upstream_password_file" | "resolver_password_file" => {
+        "auth_file" => {
+            let file = directory.join(name);
+            std::fs::write(&file, "\"app_user\" \"secret\"\n\"root\" \"secret of its own\"\n").expect("a file");
+            format!("{name} = {}\n", file.display())
+        }
+        "pool_password_file" | "upstream_password_file" | "resolver_password_file" => {
             let file = directory.join(name);
             std::fs::write(&file, "\"app_user\" \"secret\"\n").expect("a file");
             format!("{name} = {}\n", file.display())

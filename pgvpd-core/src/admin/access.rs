@@ -129,8 +129,8 @@ impl FromRequestParts<Arc<Admin>> for MayChange {
             return Err(admin.deny(parts, denied, true).await);
         }
         let (action, client) = (parts.uri.path().to_owned(), client_of(parts));
-        let event =
-            Event::AdminAction { action: &action, client: &client, outcome: AdminOutcome::Accepted, reason: None };
+        let outcome = AdminOutcome::Accepted;
+        let event = Event::AdminAction { action: &action, client: &client, user: None, outcome, reason: None };
         admin.shared.audit(&event).await.map_err(|_| Denied::NotAudited)?;
         info!(action, client, "an administrator's request");
         Ok(Self)
@@ -144,7 +144,8 @@ impl Admin {
         let reason = denied.reason();
         if is_event {
             let (outcome, reason) = (AdminOutcome::Refused, Some(reason));
-            self.shared.audit_past(&Event::AdminAction { action: &action, client: &client, outcome, reason }).await;
+            let event = Event::AdminAction { action: &action, client: &client, user: None, outcome, reason };
+            self.shared.audit_past(&event).await;
         }
         if self.shared.repeats.is_new(Level::INFO, Failure::new(&client, reason)) {
             info!(action, client, error = reason, "an administrator's request is refused");

@@ -137,10 +137,8 @@ async fn reload(_: MayChange, State(admin): State<Arc<Admin>>) -> Response {
 }
 
 async fn drain(_: MayChange, State(admin): State<Arc<Admin>>) -> Response {
-    let sessions = admin.shared.sessions.taken();
-    let timeout = admin.shared.config.load().shutdown_timeout.as_secs_f64();
-    tracing::info!(sessions, timeout, "draining; sessions may finish");
-    Shared::drain(&admin.shared);
+    let (sessions, timeout) = Shared::begin_to_drain(&admin.shared);
+    let timeout = timeout.as_secs_f64();
     (StatusCode::ACCEPTED, Json(json!({ "sessions": sessions, "shutdown_timeout": timeout }))).into_response()
 }
 
@@ -174,8 +172,7 @@ fn pools_now(admin: &Admin) -> Response {
 }
 
 async fn disconnect_tenant(_: MayChange, State(admin): State<Arc<Admin>>, Path(tenant): Path<String>) -> Response {
-    let ended = admin.shared.live.end(|record| record.who.tenant.as_deref() == Some(&*tenant));
-    tracing::info!(tenant, sessions = ended, "a tenant's sessions are ended");
+    let ended = admin.shared.disconnect_tenant(&tenant);
     Json(json!({ "tenant": tenant, "sessions": ended })).into_response()
 }
 
@@ -183,9 +180,9 @@ async fn disconnect_session(_: MayChange, State(admin): State<Arc<Admin>>, Path(
     let Ok(number) = session.parse() else {
         return failed(StatusCode::BAD_REQUEST, "a session is named by its number, as /status has it");
     };
-    match admin.shared.live.end(|record| record.who.id == SessionId(number)) {
-        0 => failed(StatusCode::NOT_FOUND, format_args!("there is no session {number}")),
-        ended => Json(json!({ "session": number, "sessions": ended })).into_response(),
+    match admin.shared.disconnect_session(SessionId(number)) {
+        false => failed(StatusCode::NOT_FOUND, format_args!("there is no session {number}")),
+        true => Json(json!({ "session": number, "sessions": 1 })).into_response(),
     }
 }
 

@@ -18,6 +18,8 @@ pub(crate) enum Event<'a> {
     LoginAccepted(Subject<'a>),
     /// A bypass user's is: its session is not held to any tenant.
     SuperuserBypass(Subject<'a>),
+    /// An administrator is let in to the console.
+    ConsoleLogin(Subject<'a>),
     /// A login is refused.
     LoginRefused {
         #[serde(flatten)]
@@ -29,8 +31,11 @@ pub(crate) enum Event<'a> {
     /// An administrator wants something changed.
     AdminAction {
         action: &'a str,
-        /// By HTTP: from where. By a signal: `signal`.
+        /// By HTTP, or in the console: from where. By a signal: `signal`.
         client: &'a str,
+        /// In the console: who.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        user: Option<&'a str>,
         outcome: AdminOutcome,
         reason: Option<&'a str>,
     },
@@ -109,6 +114,7 @@ impl Event<'_> {
         match self {
             Self::LoginAccepted(_) => "login_accepted",
             Self::SuperuserBypass(_) => "superuser_bypass",
+            Self::ConsoleLogin(_) => "console_login",
             Self::LoginRefused { .. } => "login_refused",
             Self::AdminAction { .. } => "admin_action",
             Self::Revocation { .. } => "revocation",

@@ -91,6 +91,11 @@ impl AuthFile {
         self.secrets.get(role).map(Option::as_ref)
     }
 
+    /// Those that have an entry.
+    pub(crate) fn roles(&self) -> impl Iterator<Item = &str> {
+        self.secrets.keys().map(String::as_str)
+    }
+
     /// What the operator should know.
     pub(crate) fn notices(&self) -> Vec<String> {
         let path = self.path.display();

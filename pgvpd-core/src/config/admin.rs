@@ -1,5 +1,6 @@
 //! Options of the admin listener, of what it shows, and of the audit stream.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -8,8 +9,9 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::check::Reader;
-use super::pool::secret_text;
+use super::pool::{SecretSources, secret_text};
 use super::values;
+use crate::auth::Secret;
 
 /// Where administrators and monitoring connect, and what they must know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,9 +73,29 @@ pub enum AuditOnError {
     Continue,
 }
 
+/// Those who may use the console: user names, compared exactly. What each has to prove is its secret of `auth_file`, and no
+/// other: nobody comes in by `pool_password`, or by what the database says.
+#[derive(Debug, Clone, Default)]
+pub struct AdminUsers {
+    secrets: BTreeMap<String, Secret>,
+}
+
+impl AdminUsers {
+    /// True where nobody may, and there is no console.
+    pub fn is_empty(&self) -> bool {
+        self.secrets.is_empty()
+    }
+
+    /// What a user has to prove; `None`: it may not come in.
+    pub(crate) fn secret(&self, user: &str) -> Option<&Secret> {
+        self.secrets.get(user)
+    }
+}
+
 /// Everything that this file reads.
 pub(super) struct Administration {
     pub(super) admin: AdminRules,
+    pub(super) users: AdminUsers,
     pub(super) audit: AuditRules,
     pub(super) metrics_tenants: usize,
     pub(super) notices: Vec<String>,
@@ -84,7 +106,11 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
-pub(super) fn administration(reader: &Reader<'_>) -> Administration {
+pub(super) fn administration(
+    reader: &Reader<'_>,
+    secrets: &SecretSources,
+    login_roles: Option<&[String]>,
+) -> Administration {
     let is_set = |name: &str| reader.settings.value(name).is_some();
     let port = reader.read("admin_port", values::optional_port).flatten();
     let host = reader.read("admin_host", values::listen_host).unwrap_or_else(|| "127.0.0.1".into());
@@ -115,8 +141,40 @@ pub(super) fn administration(reader: &Reader<'_>) -> Administration {
     }
     Administration {
         admin: AdminRules { host, port, token },
+        users: admin_users(reader, secrets, login_roles),
         audit: AuditRules { target, on_error: on_error.unwrap_or(AuditOnError::Refuse) },
         metrics_tenants: reader.read("metrics_tenants", values::metrics_tenants).unwrap_or(100),
         notices,
     }
+}
+
+fn admin_users(reader: &Reader<'_>, secrets: &SecretSources, login_roles: Option<&[String]>) -> AdminUsers {
+    let names = reader.read("admin_users", values::list).unwrap_or_default();
+    let mut users = AdminUsers::default();
+    if names.is_empty() || reader.is_problem("auth_file") {
+        return users;
+    }
+    let Some(file) = &secrets.file else {
+        reader
+            .problem("admin_users", "needs auth_file, which has their secrets: \"user\" \"SCRAM-SHA-256$...\"".into());
+        return users;
+    };
+    for name in names {
+        match file.entry(&name).flatten() {
+            _ if login_roles.is_some_and(|roles| roles.contains(&name)) => {
+                let message =
+                    format!("{name:?} is one of login_roles: whoever logs in as a tenant would have its secret");
+                reader.problem("admin_users", message);
+            }
+            Some(Secret::Md5(_)) => {
+                let message = format!("{name:?} has an MD5 digest in auth_file; the console asks for SCRAM-SHA-256");
+                reader.problem("admin_users", message);
+            }
+            Some(secret) => {
+                users.secrets.insert(name, secret.clone());
+            }
+            None => reader.problem("admin_users", format!("{name:?} has no secret in auth_file")),
+        }
+    }
+    users
 }

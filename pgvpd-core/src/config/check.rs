@@ -90,7 +90,8 @@ pub(super) fn check(settings: Settings, own_tls: TlsConfigs) -> Result<Config, C
     let log_level = reader.read("log_level", values::log_level).unwrap_or_else(|| "info".into());
     let log_format = reader.read("log_format", values::log_format).unwrap_or(LogFormat::Text);
     let log_sessions = reader.read("log_sessions", values::boolean).unwrap_or(true);
-    let Administration { admin, audit, metrics_tenants, notices: admin_notices } = administration(&reader);
+    let Administration { admin, users: admin_users, audit, metrics_tenants, notices: admin_notices } =
+        administration(&reader, &secrets, identity.login_roles.as_deref());
     notices.extend(admin_notices);
 
     check_between(&reader, &identity);
@@ -143,6 +144,7 @@ pub(super) fn check(settings: Settings, own_tls: TlsConfigs) -> Result<Config, C
         log_format,
         log_sessions,
         admin,
+        admin_users,
         audit,
         metrics_tenants,
         settings,
@@ -325,6 +327,8 @@ mod tests {
             &[("admin_host", "::1")],
             &[("admin_token", "secret")],
             &[("audit_on_error", "continue")],
+            &[("admin_users", "root")],
+            &[("admin_users", "root"), ("auth_file", "/dev/null")],
             &[("min_pool_size", "21")],
         ] {
             assert!(config(pairs).is_err(), "{pairs:?}");

@@ -17,7 +17,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use admin::{AdminRules, AdminToken, AuditOnError, AuditRules, AuditTarget};
+pub use admin::{AdminRules, AdminToken, AdminUsers, AuditOnError, AuditRules, AuditTarget};
 pub use isolation::{ContextSigning, Isolation, Notifications, RoleCheck, SigningMode};
 pub use options::{OPTIONS, OptionSpec, Topic};
 pub(crate) use pool::AuthQuery;
@@ -101,6 +101,8 @@ pub struct Config {
     pub resolvers: ResolverRules,
     /// Where administrators and monitoring connect.
     pub admin: AdminRules,
+    /// Who may use the console.
+    pub admin_users: AdminUsers,
     /// Where security events are written.
     pub audit: AuditRules,
     /// Tenants that have metrics of their own.

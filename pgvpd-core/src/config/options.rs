@@ -50,7 +50,7 @@ impl Topic {
 }
 
 /// One option.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OptionSpec {
     /// Name in the configuration file; with dashes, the command-line flag.
     pub name: &'static str,
@@ -301,6 +301,8 @@ pub const OPTIONS: &[OptionSpec] = &[
         "What a request must show to change something: Authorization: Bearer TOKEN")),
     option(Administration, "admin_token_file", "PGVPD_ADMIN_TOKEN_FILE", "none", "FILE",
         "A file that holds it"),
+    option(Administration, "admin_users", "PGVPD_ADMIN_USERS", "none", "USERS",
+        "Comma-separated user names that may use the console, the database pgvpd; auth_file has their secrets"),
     option(Administration, "metrics_tenants", "PGVPD_METRICS_TENANTS", "100", "NUMBER",
         "Tenants that have metrics of their own, the most used ones; the rest count together"),
 ];

@@ -102,6 +102,7 @@ pub(super) fn pooling(reader: &Reader<'_>, identity: &mut IdentityRules, has_tls
             for option in FOR_POOLS.iter().filter(is_set).filter(|option| !reader.is_problem(option)) {
                 let message = match FOR_TLS.contains(option) {
                     true if has_tls => continue,
+                    true if option == &"auth_file" && reader.settings.value("admin_users").is_some() => continue,
                     true => "has no effect without pool_mode = session, or tls_cert; set one, or remove this",
                     false => "has no effect without pool_mode = session; set it, or remove this",
                 };

@@ -21,7 +21,7 @@ pub struct PoolStats {
 }
 
 /// A pool at one moment: the connections of one role in one database.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PoolStatus {
     /// The database.
@@ -32,12 +32,16 @@ pub struct PoolStatus {
     pub total: usize,
     /// Those that nobody uses.
     pub idle: usize,
+    /// Those of them that have been idle for longer than `server_check_delay`: they are tried before a client gets them.
+    pub unchecked: usize,
     /// Those that a session has, or that are being reset.
     pub used: usize,
     /// Those that are being made.
     pub connecting: usize,
     /// Clients that wait for one.
     pub waiting: usize,
+    /// How long the one has waited that came first, in seconds.
+    pub longest_wait: f64,
     /// True while connections cannot be made.
     pub is_failing: bool,
 }

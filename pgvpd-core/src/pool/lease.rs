@@ -6,11 +6,13 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::figures::{PoolCounters, count};
+use super::servers::Entry;
 use super::{PoolKey, Pools, Waiter};
 use crate::config::PoolLimits;
 use crate::context::Facts;
 use crate::net::{Conn, Socket};
 use crate::pool::exchange::{self, ExchangeError};
+use crate::sessions::SessionId;
 use crate::upstream::{Parameters, UpstreamError};
 use crate::wire::{CancelKey, Function};
 
@@ -25,6 +27,7 @@ pub(super) struct Pooled {
     pub(super) attachment: Option<Attachment>,
     pub(super) expires: Instant,
     has_been_used: bool,
+    entry: Entry,
     counters: Arc<PoolCounters>,
 }
 
@@ -57,11 +60,12 @@ impl Pooled {
         parameters: Parameters,
         cancel_key: Option<CancelKey>,
         expires: Instant,
-        counters: &Arc<PoolCounters>,
+        (pools, key): (&Pools, &Arc<PoolKey>),
     ) -> Self {
+        let counters = Arc::clone(&pools.counters);
         count(&counters.creates);
-        let counters = Arc::clone(counters);
-        Self { conn, parameters, cancel_key, attachment: None, expires, has_been_used: false, counters }
+        let entry = pools.servers.enter(key, cancel_key.as_ref());
+        Self { conn, parameters, cancel_key, attachment: None, expires, has_been_used: false, entry, counters }
     }
 
     /// True if the server has neither said anything nor gone: an idle connection that has become readable is of no use.
@@ -115,7 +119,7 @@ impl Place {
         self.state = State::GivenUp;
         let failed = self.pools.books().failed(&self.key, error, refused, Instant::now());
         // Those of other pools may have the room.
-        self.pools.due.notify_one();
+        self.pools.room_made();
         failed
     }
 }
@@ -124,7 +128,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         if self.state != State::GivenUp {
             self.pools.books().vacate(&self.key, self.state == State::Connecting);
-            self.pools.due.notify_one();
+            self.pools.room_made();
         }
     }
 }
@@ -198,6 +202,11 @@ impl Lease {
         self.upstream.attachment = Some(attachment);
     }
 
+    /// It is this session's.
+    pub(crate) fn is_of(&self, session: SessionId) {
+        self.upstream.entry.is_of(session);
+    }
+
     /// A session has it. True where another one had it before.
     pub(super) fn begin_use(&mut self) -> bool {
         std::mem::replace(&mut self.upstream.has_been_used, true)
@@ -218,6 +227,7 @@ impl Lease {
     }
 
     fn hand_on(self, limits: &PoolLimits) {
+        self.upstream.entry.is_free();
         let pools = Arc::clone(&self.place.pools);
         let (place, upstream) = self.into_parts();
         pools.offer(place, upstream, limits);

@@ -102,7 +102,11 @@ pub(super) struct OnePool {
     pub(super) idle: usize,
     pub(super) used: usize,
     pub(super) connecting: usize,
+    /// Idle for longer than `server_check_delay`.
+    pub(super) unchecked: usize,
     pub(super) waiting: usize,
+    /// How long the one has waited that came first.
+    pub(super) longest_wait: Duration,
     pub(super) is_failing: bool,
 }
 
@@ -179,7 +183,7 @@ impl<K: std::hash::Hash + Eq, C, W, E> Ledger<K, C, W, E> {
             }
             _ => {
                 self.last_number += 1;
-                pool.waiting.enter(self.last_number, tenant, waiter());
+                pool.waiting.enter(self.last_number, tenant, now, waiter());
                 Turn::Wait(self.last_number)
             }
         }
@@ -381,13 +385,21 @@ impl<K: std::hash::Hash + Eq, C, W, E> Ledger<K, C, W, E> {
     }
 
     /// What each pool has: its figures, and whether connections cannot be made.
-    pub(super) fn pools(&self) -> impl Iterator<Item = (&Arc<K>, OnePool)> {
-        self.pools.iter().map(|(key, pool)| {
+    pub(super) fn pools(&self, limits: &PoolLimits, now: Instant) -> impl Iterator<Item = (&Arc<K>, OnePool)> {
+        let delay = limits.server_check_delay;
+        self.pools.iter().map(move |(key, pool)| {
+            let rested = |idle: &&Idle<C>| now.saturating_duration_since(idle.since) >= delay;
             let one = OnePool {
                 idle: pool.idle.len(),
+                unchecked: pool.idle.iter().filter(rested).count(),
                 used: pool.places.saturating_sub(pool.connecting),
                 connecting: pool.connecting,
                 waiting: pool.waiting.len(),
+                longest_wait: pool
+                    .waiting
+                    .oldest()
+                    .map(|since| now.saturating_duration_since(since))
+                    .unwrap_or_default(),
                 is_failing: pool.failure.is_some(),
             };
             (key, one)

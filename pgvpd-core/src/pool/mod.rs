@@ -10,6 +10,7 @@ mod lease;
 mod ledger;
 mod queue;
 mod reset;
+mod servers;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +28,8 @@ use lease::{Place, Pooled};
 pub(crate) use ledger::PoolFigures;
 use ledger::{Ledger, Offer, OnePool, Turn};
 pub(crate) use reset::clean_up;
+use servers::Servers;
+pub use servers::{ServerState, ServerStatus};
 
 use crate::config::{Config, PoolLimits, UpstreamAddress};
 use crate::random::random_bytes;
@@ -83,7 +86,10 @@ pub(crate) struct Pools {
     books: Mutex<Books>,
     /// There is something to plan.
     due: Notify,
+    /// A connection is closed.
+    vacated: Notify,
     counters: Arc<PoolCounters>,
+    servers: Arc<Servers>,
     /// How long clients waited for a connection.
     waits: Histogram,
 }
@@ -114,34 +120,65 @@ impl Pools {
     }
 
     /// What each pool has.
-    pub(crate) fn status(&self) -> Vec<PoolStatus> {
+    pub(crate) fn status(&self, limits: &PoolLimits) -> Vec<PoolStatus> {
         let books = self.books();
         let status = |(key, one): (&Arc<PoolKey>, OnePool)| PoolStatus {
             database: key.database.to_string(),
             role: key.role.to_string(),
             total: one.idle + one.used + one.connecting,
             idle: one.idle,
+            unchecked: one.unchecked,
             used: one.used,
             connecting: one.connecting,
             waiting: one.waiting,
+            longest_wait: (one.longest_wait.as_secs_f64() * 1e6).round() / 1e6,
             is_failing: one.is_failing,
         };
-        let mut all: Vec<_> = books.pools().map(status).collect();
+        let mut all: Vec<_> = books.pools(limits, Instant::now()).map(status).collect();
         drop(books);
         all.sort_by(|one, other| (&one.database, &one.role).cmp(&(&other.database, &other.role)));
         all
+    }
+
+    /// Each connection.
+    pub(crate) fn servers(&self) -> Vec<ServerStatus> {
+        self.servers.status()
+    }
+
+    /// There is room for another connection.
+    fn room_made(&self) {
+        self.due.notify_one();
+        self.vacated.notify_waiters();
+    }
+
+    /// Resolves when there is no connection, because the pools are paused and the last session has left its own; with false when
+    /// they are resumed before.
+    pub(crate) async fn emptied(&self) -> bool {
+        loop {
+            let mut vacated = std::pin::pin!(self.vacated.notified());
+            vacated.as_mut().enable();
+            if !self.is_paused() {
+                return false;
+            }
+            if self.figures().total == 0 {
+                return true;
+            }
+            vacated.await;
+        }
     }
 
     /// Gives no connection any more, and closes those that nobody uses, and each when its session leaves it.
     pub(crate) fn pause(&self) {
         let idle = self.books().pause();
         info!(closed = idle.len(), "pools paused");
+        drop(idle);
+        self.vacated.notify_waiters();
     }
 
     /// Goes on.
     pub(crate) fn resume(&self) {
         self.books().resume();
-        self.due.notify_one();
+        self.room_made();
         info!("pools resumed");
     }
 
@@ -218,7 +255,7 @@ impl Pools {
                 Offer::Close(connection) => {
                     place.give_up();
                     drop(connection);
-                    self.due.notify_one();
+                    self.room_made();
                     return;
                 }
                 Offer::Hand(handed, waiter) => {
@@ -331,7 +368,7 @@ async fn connect(mut place: Place, key: Arc<PoolKey>, shared: Arc<Shared>, confi
                 info!(pool = %key, "upstream connections can be made again");
             }
             debug!(pool = %key, "upstream connection made");
-            let pooled = Pooled::new(conn, parameters, cancel_key, expires, &shared.pools.counters);
+            let pooled = Pooled::new(conn, parameters, cancel_key, expires, (&shared.pools, &key));
             shared.pools.offer(place, pooled, &config.pool);
             return;
         }

@@ -7,14 +7,24 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 /// The queue of one pool.
 #[derive(Debug)]
 pub(super) struct Queue<W> {
     /// By ticket.
-    waiters: BTreeMap<u64, (Arc<str>, W)>,
+    waiters: BTreeMap<u64, Waiting<W>>,
     tenants: HashMap<Arc<str>, Line>,
     /// Whose turn it is, by the turn's number.
     turns: BTreeMap<u64, Arc<str>>,
+}
+
+/// One who waits.
+#[derive(Debug)]
+struct Waiting<W> {
+    tenant: Arc<str>,
+    since: Instant,
+    waiter: W,
 }
 
 /// Those who wait for one tenant.
@@ -32,14 +42,14 @@ impl<W> Default for Queue<W> {
 
 impl<W> Queue<W> {
     /// Enters a waiter. The ticket is greater than any number before; it is the tenant's turn where it has none.
-    pub(super) fn enter(&mut self, ticket: u64, tenant: &Arc<str>, waiter: W) {
+    pub(super) fn enter(&mut self, ticket: u64, tenant: &Arc<str>, since: Instant, waiter: W) {
         let turns = &mut self.turns;
         let line = self.tenants.entry(Arc::clone(tenant)).or_insert_with(|| {
             turns.insert(ticket, Arc::clone(tenant));
             Line { turn: ticket, tickets: BTreeSet::new() }
         });
         line.tickets.insert(ticket);
-        self.waiters.insert(ticket, (Arc::clone(tenant), waiter));
+        self.waiters.insert(ticket, Waiting { tenant: Arc::clone(tenant), since, waiter });
     }
 
     /// Takes out the waiter whose turn it is. Its tenant's next turn has this number.
@@ -53,12 +63,12 @@ impl<W> Queue<W> {
             line.turn = next_turn;
             self.turns.insert(next_turn, tenant);
         }
-        self.waiters.remove(&ticket).map(|(_, waiter)| waiter)
+        self.waiters.remove(&ticket).map(|waiting| waiting.waiter)
     }
 
     /// Takes out a waiter that leaves. False where it is not there any more.
     pub(super) fn leave(&mut self, ticket: u64) -> bool {
-        let Some((tenant, _)) = self.waiters.remove(&ticket) else { return false };
+        let Some(Waiting { tenant, .. }) = self.waiters.remove(&ticket) else { return false };
         if let Some(line) = self.tenants.get_mut(&tenant) {
             line.tickets.remove(&ticket);
             if line.tickets.is_empty() {
@@ -71,12 +81,17 @@ impl<W> Queue<W> {
 
     /// Takes out everybody, in the order in which they came.
     pub(super) fn take(&mut self) -> Vec<W> {
-        std::mem::take(self).waiters.into_values().map(|(_, waiter)| waiter).collect()
+        std::mem::take(self).waiters.into_values().map(|waiting| waiting.waiter).collect()
     }
 
     /// The number of the turn that is next.
     pub(super) fn first_turn(&self) -> Option<u64> {
         self.turns.first_key_value().map(|(turn, _)| *turn)
+    }
+
+    /// Since when the one waits that came first.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.waiters.first_key_value().map(|(_, waiting)| waiting.since)
     }
 
     /// Tenants that wait.
@@ -108,8 +123,8 @@ mod tests {
     #[test]
     fn one_tenant_with_many_waiters_delays_another_ones_only_waiter_by_one_turn() {
         let mut queue = Queue::default();
-        (1..=500).for_each(|ticket| queue.enter(ticket, &tenant(0), ticket));
-        queue.enter(501, &tenant(1), 501);
+        (1..=500).for_each(|ticket| queue.enter(ticket, &tenant(0), Instant::now(), ticket));
+        queue.enter(501, &tenant(1), Instant::now(), 501);
         assert_eq!(queue.serve(502), Some(1));
         assert_eq!(queue.serve(503), Some(501));
         assert_eq!(queue.serve(504), Some(2));
@@ -142,7 +157,7 @@ mod tests {
                 number += 1;
                 match step {
                     Move::Enter(name) => {
-                        queue.enter(number, &tenant(name), number);
+                        queue.enter(number, &tenant(name), Instant::now(), number);
                         match ring.iter_mut().find(|(other, _)| *other == name) {
                             Some((_, line)) => line.push_back(number),
                             None => ring.push_back((name, VecDeque::from([number]))),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::console;
 use super::leg::Leg;
 use super::login::{Negotiation, Who};
 use super::relay::RelayEnd;
@@ -70,7 +71,7 @@ pub(super) fn admit(
         let packet = bypass_startup(&client).encode().ok_or(LoginError::StartupTooLong)?;
         (None, Route::Passthrough { packet, database: Box::default() }, None)
     } else {
-        let identity = leg.identify(user, config)?;
+        let identity = leg.identify(user, config).map_err(|refusal| console::hint(refusal, &client, config))?;
         let limits = config.limits_of(identity.tenant());
         admit_tenant(identity.tenant(), limits, shared, config)?;
         let (injection, route) = route(&client, &identity, config)?;

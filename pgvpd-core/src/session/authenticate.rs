@@ -15,7 +15,7 @@ use crate::auth::{
     Against, Attempt, Challenge, ITERATIONS, Method, Nonce, Offer, Proved, SCRAM_SHA_256, SCRAM_SHA_256_PLUS,
     ScramError, Secret, Verifier, md5_fits, password_fits,
 };
-use crate::config::Config;
+use crate::config::{ClientAuth, Config};
 use crate::error::Refusal;
 use crate::net::Conn;
 use crate::random::random_bytes;
@@ -32,6 +32,16 @@ pub(super) struct Claim {
     pub(super) typed_user: Box<str>,
     pub(super) negotiation: Negotiation,
     pub(super) leg: Leg,
+    pub(super) purpose: Purpose,
+}
+
+/// What a client comes for, which decides what it has to prove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A session: the secret is the role's.
+    Session,
+    /// The console: the secret is the administrator's own, proved by SCRAM whatever `client_auth` says.
+    Console,
 }
 
 /// What becomes of a claim.
@@ -51,13 +61,18 @@ pub(super) async fn authenticate<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Claim { attempt, typed_user, negotiation, leg } = claim;
+    let Claim { attempt, typed_user, negotiation, leg, purpose } = claim;
     let mut out = Zeroizing::new(Vec::new());
     negotiation.answer(&mut out);
     client.queue(&out);
 
-    let secret = shared.secrets.of_client(&attempt.role, config, &shared.deriver).await;
-    let secret = secret.map_err(|error| Refusal::from(&error))?;
+    let method = match purpose {
+        Purpose::Session => {
+            let secret = shared.secrets.of_client(&attempt.role, config, &shared.deriver).await;
+            Method::of(config.client_auth, secret.map_err(|error| Refusal::from(&error))?)
+        }
+        Purpose::Console => Method::of(ClientAuth::ScramSha256, config.admin_users.secret(&attempt.role).cloned()),
+    };
     let delay = shared.penalties.delay(&attempt);
     // A timer takes a millisecond even for nothing.
     if !delay.is_zero() {
@@ -65,8 +80,8 @@ where
     }
     let is_private = leg.is_tls || attempt.address.is_local();
     let end_point = leg.end_point.as_ref();
-    let mut exchange = Exchange { client, role: &attempt.role, typed_user: &typed_user, end_point, shared };
-    let verdict = match Method::of(config.client_auth, secret) {
+    let mut exchange = Exchange { client, role: &attempt.role, typed_user: &typed_user, end_point, purpose, shared };
+    let verdict = match method {
         Method::Scram(against) => exchange.scram(against).await?,
         Method::Md5(password) => exchange.md5(password).await?,
         Method::Cleartext(_) if !is_private && !config.allow_cleartext => {
@@ -84,7 +99,9 @@ where
         }
         Verdict::Wrong => {
             shared.penalties.failed(&attempt);
-            shared.secrets.doubt(&attempt.role);
+            if purpose == Purpose::Session {
+                shared.secrets.doubt(&attempt.role);
+            }
             shared.counters.count_failed_login();
             Err(Refusal::wrong_password(&typed_user).into())
         }
@@ -98,7 +115,8 @@ impl Claim {
         let attempt =
             Attempt { address: admission.address, role: identity.role().into(), tenant: identity.tenant().into() };
         let (negotiation, leg) = (admission.negotiation(), admission.leg.clone());
-        Some(Self { attempt, typed_user: admission.typed_user().into(), negotiation, leg })
+        let (typed_user, purpose) = (admission.typed_user().into(), Purpose::Session);
+        Some(Self { attempt, typed_user, negotiation, leg, purpose })
     }
 }
 
@@ -109,6 +127,7 @@ struct Exchange<'a, S> {
     typed_user: &'a str,
     /// What the client can bind a proof to.
     end_point: Option<&'a Arc<[u8]>>,
+    purpose: Purpose,
     shared: &'a Shared,
 }
 
@@ -141,7 +160,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<'_, S> {
                 let mut out = Vec::new();
                 authentication_sasl_final(&mut out, message.as_bytes());
                 self.client.queue(&out);
-                if is_servers_own {
+                // What an administrator has proved opens nothing in the database.
+                if is_servers_own && self.purpose == Purpose::Session {
                     self.shared.secrets.learn(self.role, &verifier, client_key);
                 }
                 Ok(Verdict::Right)

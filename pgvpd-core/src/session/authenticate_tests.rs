@@ -25,7 +25,7 @@ fn shared(client_auth: &str, secret: &str) -> Shared {
 fn claim(address: ClientAddress) -> Claim {
     let attempt = Attempt { address, role: "app_user".into(), tenant: "acme".into() };
     let negotiation = Negotiation { version: ProtocolVersion::V3_0, unknown_options: vec![] };
-    Claim { attempt, typed_user: USER.into(), negotiation, leg: Leg::default() }
+    Claim { attempt, typed_user: USER.into(), negotiation, leg: Leg::default(), purpose: Purpose::Session }
 }
 
 async fn judged(shared: &Shared, stream: DuplexStream) -> Result<(), Ended> {

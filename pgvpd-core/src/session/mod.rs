@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! accept ─► negotiate ─┬─► cancel: forwarded, end
+//!                      ├─► console: authenticate, serve an administrator
 //!                      └─► admit ─┬─► passthrough: login, relay, close
 //!                                 └─► pooled: authenticate, lease, relay, reset
 //! ```
 
 mod admit;
 mod authenticate;
+mod console;
 mod hearing;
 mod keeper;
 mod leg;
@@ -43,6 +45,7 @@ use self::watch::SessionWatch;
 use crate::audit::{AuditError, Event, Subject};
 use crate::cancel::CancelEntry;
 use crate::config::Config;
+use crate::console::{Administrator, Console};
 use crate::error::Refusal;
 use crate::net::{Accepted, Conn, Door, Socket};
 use crate::repeats::Failure;
@@ -94,6 +97,7 @@ impl From<ResolveError> for Ended {
 enum Session {
     Passthrough(Box<Established>),
     Pooled(Box<PooledSession>),
+    Console(Box<Console>),
 }
 
 /// A client that is not let in.
@@ -103,10 +107,21 @@ struct TurnedAway {
 }
 
 impl Session {
-    fn record(&self) -> &Arc<Record> {
-        match self {
+    /// What the audit stream says of it.
+    fn event(&self) -> Event<'_> {
+        let record = match self {
             Self::Passthrough(established) => established.seat.record(),
             Self::Pooled(session) => session.record(),
+            Self::Console(console) => {
+                let Administrator { id, user, address, is_tls, .. } = console.who();
+                let claims = (Some(&**user), Some(crate::console::DATABASE));
+                return Event::ConsoleLogin(Subject::claiming(*id, claims, *address, *is_tls));
+            }
+        };
+        let subject = Subject::of(record);
+        match subject.tenant {
+            Some(_) => Event::LoginAccepted(subject),
+            None => Event::SuperuserBypass(subject),
         }
     }
 }
@@ -122,6 +137,11 @@ pub(crate) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
         Ok(Session::Passthrough(established)) => run(client, *established, &shared).await,
         // Nor does that of pooled sessions weigh on those of passthrough.
         Ok(Session::Pooled(session)) => Box::pin(pooled::run(client, *session, &shared)).await,
+        // Nobody waits for administrators when the proxy stops; they may see it through.
+        Ok(Session::Console(console)) => {
+            let serving = crate::console::run(client, *console, Arc::clone(&shared)).instrument(id.span());
+            shared.background.spawn(serving);
+        }
         Err(turned_away) => Box::pin(close(client, *turned_away, &shared)).instrument(id.span()).await,
     }
 }
@@ -137,7 +157,7 @@ async fn log_in(
         Ok(session) => session,
         Err(ended) => return Err(Box::new(TurnedAway { visitor, ended })),
     };
-    if let Err(error) = tell_of(session.record(), shared).await {
+    if let Err(error) = tell_of(&session, shared).await {
         // ReadyForQuery is among what has not been sent.
         client.drop_queued();
         let ended = Ended::Refused { refusal: Refusal::not_audited(), detail: Some(error.to_string()) };
@@ -147,16 +167,11 @@ async fn log_in(
 }
 
 /// Writes into the audit stream that this client is about to be let in.
-async fn tell_of(record: &Record, shared: &Shared) -> Result<(), AuditError> {
-    if !shared.audit.is_open() {
-        return Ok(());
+async fn tell_of(session: &Session, shared: &Shared) -> Result<(), AuditError> {
+    match shared.audit.is_open() {
+        true => shared.audit(&session.event()).await,
+        false => Ok(()),
     }
-    let subject = Subject::of(record);
-    let event = match subject.tenant {
-        Some(_) => Event::LoginAccepted(subject),
-        None => Event::SuperuserBypass(subject),
-    };
-    shared.audit(&event).await
 }
 
 /// Everything up to a ready session, within `handshake_timeout`. The visitor's address becomes that of the client where a load
@@ -189,6 +204,10 @@ async fn handshake(
             Greeting::Startup(message, leg) => {
                 if shared.audit.is_open() {
                     visitor.says(&message, &leg);
+                }
+                if console::is_wanted(&message, &config) {
+                    let entering = console::enter(client, (message, leg), visitor, shared, &config);
+                    return Box::pin(entering).await.map(|console| Session::Console(Box::new(console)));
                 }
                 let admission = admit::admit(message, (visitor.id, visitor.address), leg, shared, &config)?;
                 let record = Arc::clone(admission.record());

@@ -151,8 +151,10 @@ pub(super) async fn establish(
         drive(login, client, &mut upstream, resolve, &shared.phases).await?;
     let membership =
         job.zip(resolved).and_then(|(job, resolved)| shared.resolving(config).follow(job, &resolved, shared));
+    let record = admission.record();
+    record.has_backend(cancel_key.as_ref());
     let cancel = cancel_key.map(|key| shared.cancels.register(key, config.upstream.clone()));
-    shared.counters.count_session(admission.record().who.tenant.as_ref(), config.metrics_tenants);
+    shared.counters.count_session(record.who.tenant.as_ref(), record.database(), config.metrics_tenants);
     unchecked.into_iter().for_each(|key| shared.role_checks.passed(key));
     let token = match &permit {
         Permit::Context(_, token) => token.clone(),

@@ -3,7 +3,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 use tracing::{debug, warn};
@@ -103,10 +103,13 @@ pub(super) async fn establish(
     let membership =
         bound.resolved.take().and_then(|(job, resolved)| shared.resolving(config).follow(job, &resolved, shared));
     let secret_bytes = if admission.protocol() >= ProtocolVersion::LATEST { LONG_SECRET } else { SHORT_SECRET };
+    let record = admission.record();
+    bound.lease.is_of(record.who.id);
+    record.has_backend(bound.lease.cancel_key());
     let cancel = bound.lease.cancel_key().cloned();
     let cancel = cancel.map(|backend| shared.cancels.issue(secret_bytes, backend, config.upstream.clone()));
     client.queue(&greeting(&bound.lease, cancel.as_ref()));
-    shared.counters.count_session(admission.record().who.tenant.as_ref(), config.metrics_tenants);
+    shared.counters.count_session(record.who.tenant.as_ref(), record.database(), config.metrics_tenants);
     let (query_timeout, config) = (admission.query_timeout, Arc::clone(config));
     Ok(PooledSession { bound, membership, seat: admission.into_seat(), query_timeout, cancel, config })
 }
@@ -120,7 +123,7 @@ fn greeting(lease: &Lease, cancel: Option<&CancelEntry>) -> Vec<u8> {
     if let Some(entry) = cancel {
         backend_key_data(&mut out, entry.key());
     }
-    ready_for_query(&mut out);
+    ready_for_query(&mut out, TransactionStatus::Idle);
     out
 }
 
@@ -169,8 +172,10 @@ async fn bind_one(
         Some(job) => Some(resolve(job, None, shared, config).await?),
     };
     loop {
+        let since = Instant::now();
         let leased = shared.phases.time(Phase::Checkout, shared.pools.lease(key, tenant, &config.pool)).await;
         let mut lease = leased.map_err(Failure::Pool)?;
+        shared.counters.count_wait(&key.database, since.elapsed());
         match check_role(&mut lease, &injection, shared, config).await {
             Ok(()) => {}
             Err(Failure::Exchange(error)) if lease.is_reused() => {

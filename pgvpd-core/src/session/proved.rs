@@ -5,6 +5,7 @@ use super::Ended;
 use super::admit::Admission;
 use super::authenticate::{Claim, authenticate};
 use super::passthrough::client_leaves;
+use crate::auth::AuthFile;
 use crate::config::Config;
 use crate::error::Refusal;
 use crate::net::{Conn, Socket};
@@ -23,7 +24,9 @@ pub(super) async fn prove_client(
     shared: &Shared,
     config: &Config,
 ) -> Result<Option<ProvedRole>, Ended> {
-    let knows = config.secrets.file.is_some() || config.secrets.query.is_some();
+    // A file that has nobody but those who use the console says nothing of tenants' roles.
+    let has_roles = |file: &AuthFile| file.roles().any(|role| config.admin_users.secret(role).is_none());
+    let knows = config.secrets.file.as_deref().is_some_and(has_roles) || config.secrets.query.is_some();
     if !admission.leg.is_tls || !knows {
         return Ok(None);
     }

@@ -1,5 +1,6 @@
 //! What a proxy has done and does, in numbers. Everything that is shown anywhere is read from here.
 
+mod databases;
 mod histogram;
 mod phases;
 mod usage;
@@ -7,7 +8,10 @@ mod usage;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use databases::Databases;
+pub use databases::{DatabaseStatus, DatabaseUse};
 pub(crate) use histogram::Histogram;
 pub use histogram::{TIME_BOUNDS, Timing};
 pub use phases::Phase;
@@ -30,6 +34,7 @@ pub(crate) struct Counters {
     to_client: AtomicU64,
     requests: AtomicU64,
     usage: Mutex<Usage>,
+    databases: Mutex<Databases>,
 }
 
 /// Under which a login is counted that the server refused, instead of the proxy.
@@ -44,8 +49,9 @@ impl Counters {
     }
 
     /// A session of a tenant, or of a bypass user, is ready.
-    pub(crate) fn count_session(&self, tenant: Option<&Arc<str>>, metrics_tenants: usize) {
+    pub(crate) fn count_session(&self, tenant: Option<&Arc<str>>, database: &str, metrics_tenants: usize) {
         self.sessions.fetch_add(1, Ordering::Relaxed);
+        self.databases().note(database, DatabaseUse::SESSION);
         if let Some(tenant) = tenant {
             self.usage().note(tenant, TenantUse::SESSION, metrics_tenants);
         }
@@ -84,25 +90,48 @@ impl Counters {
         self.count_refused(IN_TLS);
     }
 
+    /// A client has waited for a connection of a pool, and has got one.
+    pub(crate) fn count_wait(&self, database: &str, time: Duration) {
+        self.databases().note(database, DatabaseUse::wait(time));
+    }
+
     /// Bytes have been relayed, and requests, for a tenant or a bypass user.
-    pub(crate) fn count_relayed(&self, tenant: Option<&Arc<str>>, relayed: Relayed, metrics_tenants: usize) {
+    pub(crate) fn count_relayed(
+        &self,
+        tenant: Option<&Arc<str>>,
+        database: &str,
+        relayed: Relayed,
+        metrics_tenants: usize,
+    ) {
         let Relayed { from_client, to_client, requests } = relayed;
         self.from_client.fetch_add(from_client, Ordering::Relaxed);
         self.to_client.fetch_add(to_client, Ordering::Relaxed);
         self.requests.fetch_add(requests, Ordering::Relaxed);
+        let done = DatabaseUse { requests, from_client, to_client, ..DatabaseUse::default() };
+        self.databases().note(database, done);
         if let Some(tenant) = tenant.filter(|_| from_client > 0 || to_client > 0) {
             self.usage().note(tenant, TenantUse::bytes(from_client, to_client), metrics_tenants);
         }
     }
 
-    /// Looks who has used most of late.
-    pub(crate) fn turn_usage(&self, metrics_tenants: usize) {
+    /// A minute is over: looks who has used most of late.
+    pub(crate) fn turn(&self, metrics_tenants: usize) {
         self.usage().turn(metrics_tenants);
+        self.databases().turn();
+    }
+
+    /// What the clients of each database have done.
+    pub(crate) fn databases_status(&self) -> Vec<DatabaseStatus> {
+        self.databases().figures()
     }
 
     /// The tenants that have figures of their own, the most used first, and what all others have done.
     pub(crate) fn tenants(&self) -> (Vec<(Arc<str>, TenantUse)>, TenantUse) {
         self.usage().figures()
+    }
+
+    fn databases(&self) -> MutexGuard<'_, Databases> {
+        self.databases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn usage(&self) -> MutexGuard<'_, Usage> {

@@ -94,6 +94,11 @@ impl Network {
 }
 
 impl BypassRules {
+    /// True if an administrator may come from this address.
+    pub fn permits(&self, address: ClientAddress) -> bool {
+        self.from.iter().any(|network| network.contains(address))
+    }
+
     /// True if this user, from this address, is passed through; false if the name is not a bypass user.
     ///
     /// # Errors
@@ -102,8 +107,7 @@ impl BypassRules {
         if !self.users.contains(user) {
             return Ok(false);
         }
-        let inside = self.from.iter().any(|network| network.contains(address));
-        if inside { Ok(true) } else { Err(PolicyError::BypassAddress(user.into())) }
+        if self.permits(address) { Ok(true) } else { Err(PolicyError::BypassAddress(user.into())) }
     }
 }
 

@@ -225,6 +225,15 @@ impl TransactionStatus {
             _ => Err(WireError::Malformed(char::from(tag::READY_FOR_QUERY))),
         }
     }
+
+    /// The byte of a message body.
+    pub fn to_byte(self) -> u8 {
+        match self {
+            Self::Idle => b'I',
+            Self::InTransaction => b'T',
+            Self::Failed => b'E',
+        }
+    }
 }
 
 /// The fields of an ErrorResponse or NoticeResponse.

@@ -7,9 +7,32 @@ const TEXT: u32 = 25;
 /// Type OID of `bytea`.
 const BYTEA: u32 = 17;
 
-/// An ErrorResponse with severity FATAL.
+/// How bad something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The session ends.
+    Fatal,
+    /// The statement has failed.
+    Error,
+    /// For the user to know: a NoticeResponse.
+    Notice,
+}
+
+impl Severity {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fatal => "FATAL",
+            Self::Error => "ERROR",
+            Self::Notice => "NOTICE",
+        }
+    }
+}
+
+/// An ErrorResponse, or a NoticeResponse.
 #[derive(Debug, Clone, Copy)]
 pub struct ErrorResponse<'a> {
+    /// Fields `S` and `V`.
+    pub severity: Severity,
     /// Field `C`.
     pub code: SqlState,
     /// Field `M`.
@@ -21,8 +44,14 @@ pub struct ErrorResponse<'a> {
 impl ErrorResponse<'_> {
     /// Appends the message to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        message(out, tag::ERROR_RESPONSE, |out| {
-            for (kind, value) in [(b'S', "FATAL"), (b'V', "FATAL"), (b'C', self.code.as_str()), (b'M', self.message)] {
+        let kind = match self.severity {
+            Severity::Notice => tag::NOTICE_RESPONSE,
+            Severity::Fatal | Severity::Error => tag::ERROR_RESPONSE,
+        };
+        let severity = self.severity.name();
+        message(out, kind, |out| {
+            for (kind, value) in [(b'S', severity), (b'V', severity), (b'C', self.code.as_str()), (b'M', self.message)]
+            {
                 out.push(kind);
                 string(out, value);
             }
@@ -275,7 +304,7 @@ fn fields<'a>(out: &mut Vec<u8>, values: impl Iterator<Item = &'a [u8]> + Clone)
     }
 }
 
-fn count(out: &mut Vec<u8>, n: usize) {
+pub(super) fn count(out: &mut Vec<u8>, n: usize) {
     out.extend(i16::try_from(n).unwrap_or(i16::MAX).to_be_bytes());
 }
 
@@ -297,13 +326,8 @@ pub fn backend_key_data(out: &mut Vec<u8>, key: &CancelKey) {
     });
 }
 
-/// Appends ReadyForQuery outside of a transaction to `out`.
-pub fn ready_for_query(out: &mut Vec<u8>) {
-    message(out, tag::READY_FOR_QUERY, |out| out.push(b'I'));
-}
-
 /// Appends a message, filling in its length.
-fn message(out: &mut Vec<u8>, tag: u8, body: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn message(out: &mut Vec<u8>, tag: u8, body: impl FnOnce(&mut Vec<u8>)) {
     out.push(tag);
     let start = out.len();
     out.extend([0; 4]);
@@ -313,7 +337,7 @@ fn message(out: &mut Vec<u8>, tag: u8, body: impl FnOnce(&mut Vec<u8>)) {
 }
 
 /// Appends a String. A NUL inside would end it early and shift every later field, so it is dropped.
-fn string(out: &mut Vec<u8>, value: &str) {
+pub(super) fn string(out: &mut Vec<u8>, value: &str) {
     out.extend(value.bytes().filter(|&byte| byte != 0));
     out.push(0);
 }
@@ -326,7 +350,8 @@ mod tests {
     #[test]
     fn an_error_response_reads_back_and_a_nul_in_a_name_cannot_shift_fields() {
         let mut out = Vec::new();
-        ErrorResponse { code: SqlState::INVALID_AUTHORIZATION, message: "a\0b", hint: Some("do") }.encode(&mut out);
+        let (severity, code) = (Severity::Fatal, SqlState::INVALID_AUTHORIZATION);
+        ErrorResponse { severity, code, message: "a\0b", hint: Some("do") }.encode(&mut out);
         let Ok(Parsed::Complete(found, size)) = frame(&out, 1000) else { panic!("not whole") };
         assert_eq!((found.tag, size), (b'E', out.len()));
         let fields = ErrorFields::new(found.body);

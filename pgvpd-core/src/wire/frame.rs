@@ -28,6 +28,7 @@ pub mod tag {
     pub const NO_DATA: u8 = b'n';
     pub const NOTICE_RESPONSE: u8 = b'N';
     pub const NOTIFICATION_RESPONSE: u8 = b'A';
+    pub const PARAMETER_DESCRIPTION: u8 = b't';
     pub const PARAMETER_STATUS: u8 = b'S';
     pub const PARSE: u8 = b'P';
     pub const PARSE_COMPLETE: u8 = b'1';

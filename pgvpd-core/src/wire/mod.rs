@@ -4,10 +4,12 @@
 //! that it can be unit-tested, property-tested and fuzzed. Chapters refer to the PostgreSQL manual,
 //! "Frontend/Backend Protocol".
 
+mod answers;
 mod backend;
 mod bodies;
 mod build;
 mod frame;
+mod frontend;
 mod notifications;
 mod options;
 mod reader;
@@ -16,19 +18,24 @@ mod sqlstate;
 mod startup;
 mod tracker;
 
+pub use answers::{
+    Cell, Column, ColumnType, bind_complete, close_complete, command_complete, data_row, empty_query_response, no_data,
+    parameter_description, parse_complete, portal_suspended, ready_for_query, row_description,
+};
 pub use backend::{
     Authentication, BackendKeyData, DataRow, ErrorFields, FunctionCallResponse, NotificationResponse, ParameterStatus,
     RowDescription, TransactionStatus, sasl_initial,
 };
 pub use bodies::BodyScanner;
 pub use build::{
-    BuiltIn, ErrorResponse, Function, authentication_cleartext_password, authentication_md5_password,
+    BuiltIn, ErrorResponse, Function, Severity, authentication_cleartext_password, authentication_md5_password,
     authentication_ok, authentication_sasl, authentication_sasl_continue, authentication_sasl_final, backend_key_data,
     bind_and_run, bind_and_run_named, bind_pairs, bind_values, bind_values_described, fatal_error_response,
-    function_call, negotiate_protocol_version, parameter_status, password_message, query, ready_for_query,
-    sasl_initial_response, sasl_response, ssl_request, sync,
+    function_call, negotiate_protocol_version, parameter_status, password_message, query, sasl_initial_response,
+    sasl_response, ssl_request, sync,
 };
 pub use frame::{Frame, TaggedFrames, frame, tag};
+pub use frontend::{Bind, Format, FrontendMessage, Target};
 pub use notifications::NotificationFilter;
 pub use options::{OptionsError, Setting, join_options, normalize_setting_name, split_options};
 pub use reader::Reader;

@@ -20,6 +20,10 @@ public class PgJdbc {
         "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = '" + SLEEP + "'";
 
     static Connection connect(String user) throws SQLException {
+        return connect(user, System.getenv("PGDATABASE"));
+    }
+
+    static Connection connect(String user, String database) throws SQLException {
         var settings = new Properties();
         settings.setProperty("user", user);
         settings.setProperty("password", System.getenv("PGPASSWORD"));
@@ -27,7 +31,7 @@ public class PgJdbc {
         settings.setProperty("loginTimeout", "30");
         settings.setProperty("prepareThreshold", "2");
         return DriverManager.getConnection("jdbc:postgresql://" + System.getenv("PGHOST") + ":" + System.getenv("PGPORT")
-            + "/" + System.getenv("PGDATABASE"), settings);
+            + "/" + database, settings);
     }
 
     static String value(Connection connection, String sql) throws SQLException {
@@ -143,5 +147,22 @@ public class PgJdbc {
         same("28000", error.getSQLState());
         same(true, error.getMessage().contains("pgvpd: "));
         ok("no_tenant");
+
+        try (var console = connect("admin", "pgvpd")) {
+            var used = 0L;
+            for (var again = 0; again < 5; again++) {
+                try (var lists = console.prepareStatement("SHOW LISTS"); var rows = lists.executeQuery()) {
+                    while (rows.next()) {
+                        used = rows.getString("list").equals("used_clients") ? rows.getLong("items") : used;
+                    }
+                }
+            }
+            same(true, used >= 2);
+            try (var disconnect = console.prepareStatement("DISCONNECT TENANT ?")) {
+                disconnect.setString(1, "nobody");
+                same(0, disconnect.executeUpdate());
+            }
+        }
+        ok("console");
     }
 }

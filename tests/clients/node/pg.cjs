@@ -80,6 +80,14 @@ async function main() {
   const refused = await connect('app_user').then(() => undefined, (error) => error);
   same([refused.code, refused.message.startsWith('pgvpd: ')], ['28000', true]);
   ok('no_tenant');
+
+  const administrator = new pg.Client({ ...settings('admin'), database: 'pgvpd' });
+  await administrator.connect();
+  const lists = await administrator.query({ name: 'lists', text: 'SHOW LISTS' });
+  same(Number(lists.rows.find((row) => row.list === 'used_clients').items) >= 2, true);
+  same((await administrator.query('DISCONNECT TENANT $1', ['nobody'])).command, 'DISCONNECT');
+  await administrator.end();
+  ok('console');
   await Promise.all([acme, globex, again].map((client) => client.end()));
 }
 

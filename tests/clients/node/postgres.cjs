@@ -67,6 +67,14 @@ async function main() {
   const refused = await nobody`SELECT 1`.then(() => undefined, (error) => error);
   same([refused.code, refused.message.startsWith('pgvpd: ')], ['28000', true]);
   ok('no_tenant');
+
+  // It would ask the catalogs for types, which the console does not have.
+  const administrator = postgres({ host, port, database: 'pgvpd', password, user: 'admin', max: 1, fetch_types: false });
+  const lists = await administrator.unsafe('SHOW LISTS');
+  same(Number(lists.find((row) => row.list === 'used_clients').items) >= 2, true);
+  same((await administrator.unsafe('DISCONNECT TENANT $1', ['nobody'])).command, 'DISCONNECT');
+  await administrator.end();
+  ok('console');
   await Promise.all([acme, globex, again, nobody].map((sql) => sql.end({ timeout: 5 })));
 }
 

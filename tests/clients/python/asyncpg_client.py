@@ -86,5 +86,11 @@ async def main() -> None:
         same(("28000", True), (error.sqlstate, str(error).startswith("pgvpd: ")))
         ok("no_tenant")
 
+    console = await asyncpg.connect(host=HOST, port=PORT, database="pgvpd", user="admin", password=PASSWORD, timeout=30)
+    lists = {row["list"]: row["items"] for row in await console.fetch("SHOW LISTS")}
+    same(True, lists["used_clients"] >= 2)
+    same("DISCONNECT 0", await console.execute("DISCONNECT TENANT $1", "nobody"))
+    ok("console")
+
 
 asyncio.run(main())

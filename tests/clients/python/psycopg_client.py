@@ -82,3 +82,11 @@ try:
 except psycopg.OperationalError as error:
     same(True, "FATAL:  pgvpd: " in str(error))
     ok("no_tenant")
+
+# In a transaction, as psycopg begins one by itself, with values in text and in binary.
+with psycopg.connect(host=HOST, port=PORT, dbname="pgvpd", user="admin", password=PASSWORD) as console:
+    for binary in (False, True):
+        lists = dict(console.cursor(binary=binary).execute("SHOW LISTS").fetchall())
+        same(True, lists["used_clients"] >= 2)
+    same("DISCONNECT 0", console.execute("DISCONNECT TENANT %s", ("nobody",)).statusmessage)
+ok("console")

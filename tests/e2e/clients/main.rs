@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use comfy_table::Table;
 use libtest_mimic::{Arguments, Failed, Trial};
-use support::{Cluster, TestProxy, auth_query_options, proxy_for};
+use support::{ADMINISTRATOR, Cluster, TestProxy, auth_file, auth_query_options, proxy_for};
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 
@@ -33,6 +33,7 @@ const STEPS: &[&str] = &[
     "cancel",
     "reconnect",
     "no_tenant",
+    "console",
 ];
 
 /// What a client cannot do, and says so.
@@ -44,10 +45,15 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Passthrough by each relay, and a pool that lets itself in with what a client's proof gave away.
 const MODES: &[&str] = &["raw", "framed", "session"];
 
+/// A file that has the administrator's secret.
+fn administrators() -> &'static str {
+    auth_file().to_str().unwrap()
+}
+
 fn options(mode: &'static str) -> Vec<(&'static str, &'static str)> {
     match mode {
-        "session" => auth_query_options().to_vec(),
-        relay => vec![("relay", relay)],
+        "session" => [&auth_query_options()[..], &[("admin_users", ADMINISTRATOR)]].concat(),
+        relay => vec![("relay", relay), ("auth_file", administrators()), ("admin_users", ADMINISTRATOR)],
     }
 }
 

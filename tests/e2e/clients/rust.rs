@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt, TryStreamExt, future};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, Row};
-use support::{APP_PASSWORD, SHOP};
+use support::{ADMINISTRATOR, APP_PASSWORD, SHOP};
 use tokio_postgres::{Client, NoTls};
 
 use crate::{PATIENCE, Target};
@@ -146,6 +146,16 @@ async fn with_tokio_postgres(target: &Target, lines: &mut Lines) -> Result<(), F
     let said = refused.as_db_error().map_or("", |error| error.message());
     same(("28000", true), (code(&refused), said.starts_with("pgvpd: ")))?;
     lines.ok("no_tenant");
+
+    let mut config = tokio_postgres::Config::new();
+    config.host("127.0.0.1").port(target.port).dbname("pgvpd").user(ADMINISTRATOR).password(APP_PASSWORD);
+    let (console, connection) = config.connect(NoTls).await?;
+    tokio::spawn(connection);
+    let lists = console.query("SHOW LISTS", &[]).await?;
+    let used = lists.iter().find(|row| row.get::<_, &str>("list") == "used_clients").ok_or("no used_clients")?;
+    same(true, used.get::<_, i64>("items") >= 2)?;
+    same(0, console.execute("DISCONNECT TENANT $1", &[&"nobody"]).await?)?;
+    lines.ok("console");
     Ok(())
 }
 
@@ -247,5 +257,14 @@ async fn with_sqlx(target: &Target, lines: &mut Lines) -> Result<(), Failure> {
     let said = refused.as_database_error().map_or("", |error| error.message());
     same(("28000".to_owned(), true), (sqlx_code(&refused), said.starts_with("pgvpd: ")))?;
     lines.ok("no_tenant");
+
+    let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(target.port).database("pgvpd");
+    let options = options.username(ADMINISTRATOR).password(APP_PASSWORD).ssl_mode(PgSslMode::Disable);
+    let mut console = options.connect().await?;
+    let lists = sqlx::query("SHOW LISTS").fetch_all(&mut console).await?;
+    let used = lists.iter().find(|row| row.get::<&str, _>("list") == "used_clients").ok_or("no used_clients")?;
+    same(true, used.get::<i64, _>("items") >= 2)?;
+    sqlx::query("DISCONNECT TENANT $1").bind("nobody").execute(&mut console).await?;
+    lines.ok("console");
     Ok(())
 }

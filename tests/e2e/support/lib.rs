@@ -16,7 +16,9 @@ pub use admin::{ADMIN_TOKEN, administered};
 pub use cluster::{APP_PASSWORD, Cluster, SHOP, TestDatabase, cluster};
 pub use fake_server::FakeServer;
 pub use http::{Answer, http, http_bytes};
-pub use proxy::{Mode, TestProxy, auth_file, auth_query_options, mode, passthrough, passthrough_for, proxy, proxy_for};
+pub use proxy::{
+    ADMINISTRATOR, Mode, TestProxy, auth_file, auth_query_options, mode, passthrough, passthrough_for, proxy, proxy_for,
+};
 pub use psql::{Psql, psql};
 pub use sql::{catalog, count, database_with, plan, refusal, session, set_context};
 pub use wire_client::{PgError, WireClient, startup_packet};

@@ -18,6 +18,9 @@ pub struct TestProxy {
     pub handle: ProxyHandle,
 }
 
+/// Who may use the console of proxies whose `admin_users` name it; its password is that of all.
+pub const ADMINISTRATOR: &str = "admin";
+
 /// A proxy before the shared server, with these options.
 pub async fn proxy(options: &[(&str, &str)]) -> TestProxy {
     proxy_for(&cluster().await.postgres, options).await.expect("the proxy starts")
@@ -79,7 +82,7 @@ pub fn mode() -> Mode {
 pub fn auth_query_options() -> [(&'static str, &'static str); 4] {
     static FILE: LazyLock<(NamedTempFile, String)> = LazyLock::new(|| {
         let mut file = NamedTempFile::new().expect("a temporary file");
-        writeln!(file, "\"pgvpd_auth\" \"asker\"").expect("written");
+        writeln!(file, "\"pgvpd_auth\" \"asker\"\n\"{ADMINISTRATOR}\" \"{APP_PASSWORD}\"").expect("written");
         let path = file.path().display().to_string();
         (file, path)
     });
@@ -100,6 +103,7 @@ pub fn auth_file() -> &'static Path {
             "climber",
             "worker",
             "app_user.acme",
+            ADMINISTRATOR,
         ] {
             writeln!(file, "\"{role}\" \"{APP_PASSWORD}\"").expect("written");
         }

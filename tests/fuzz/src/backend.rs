@@ -2,8 +2,8 @@
 
 use pgvpd_core::wire::{
     Authentication, BackendKeyData, DataRow, ErrorFields, ErrorResponse, NotificationResponse, ParameterStatus, Parsed,
-    RowDescription, SqlState, TaggedFrames, TransactionStatus, authentication_cleartext_password, authentication_sasl,
-    frame, tag,
+    RowDescription, Severity, SqlState, TaggedFrames, TransactionStatus, authentication_cleartext_password,
+    authentication_sasl, frame, tag,
 };
 
 /// Reads the bytes as a stream, as a body of every type, and as a text that the proxy puts into an error.
@@ -125,7 +125,8 @@ fn error_fields(body: &[u8]) {
 /// An error with this message and hint is one whole message, and reads back without its NULs.
 fn error_response(text: &str) {
     let mut written = Vec::new();
-    ErrorResponse { code: SqlState::INVALID_AUTHORIZATION, message: text, hint: Some(text) }.encode(&mut written);
+    ErrorResponse { severity: Severity::Fatal, code: SqlState::INVALID_AUTHORIZATION, message: text, hint: Some(text) }
+        .encode(&mut written);
     let Ok(Parsed::Complete(message, size)) = frame(&written, written.len()) else { panic!("not a whole message") };
     assert_eq!((message.tag, size), (tag::ERROR_RESPONSE, written.len()));
     let fields = ErrorFields::new(message.body);

@@ -6,6 +6,7 @@
 pub mod backend;
 mod chunks;
 pub mod config;
+pub mod frontend;
 pub mod headers;
 pub mod notifications;
 pub mod options;
@@ -19,9 +20,10 @@ pub mod token;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("backend", backend::run),
     ("config", config::run),
+    ("frontend", frontend::run),
     ("headers", headers::run),
     ("notifications", notifications::run),
     ("options", options::run),

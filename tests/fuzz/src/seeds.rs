@@ -6,10 +6,11 @@
 pub type Seed = (&'static str, Vec<u8>);
 
 /// The seeds of each target.
-pub fn all() -> [(&'static str, Vec<Seed>); 9] {
+pub fn all() -> [(&'static str, Vec<Seed>); 10] {
     [
         ("backend", backend()),
         ("config", texts(CONFIG)),
+        ("frontend", FRONTEND.iter().map(|(name, bytes)| (*name, bytes.to_vec())).collect()),
         ("headers", headers()),
         ("notifications", notifications()),
         ("options", texts(OPTIONS)),
@@ -40,6 +41,24 @@ const OPTIONS: &[(&str, &str)] = &[
     ("not-ascii", "-c app.x=Gr\u{fc}\u{df}e\u{a0}\u{2003}\u{1f418} --A\u{131}=1"),
     ("name-that-grows-in-lower-case", "-c \u{130}=1 --\u{130}.x=2"),
     ("empty", ""),
+];
+
+const FRONTEND: &[(&str, &[u8])] = &[
+    ("simple-queries", b"Q\0\0\0\x10SHOW POOLS;\0Q\0\0\0\x05\0X\0\0\0\x04"),
+    (
+        "extended-with-a-parameter",
+        b"P\0\0\0\x1es\0DISCONNECT TENANT $1\0\0\x01\0\0\0\x19D\0\0\0\x07Ss\0\
+          B\0\0\0\x18p\0s\0\0\x01\0\0\0\x01\0\0\0\x04acme\0\x01\0\x01E\0\0\0\x0ap\0\0\0\0\x02C\0\0\0\x07Pp\0H\0\0\0\x04S\0\0\0\x04",
+    ),
+    ("null-and-no-formats", b"B\0\0\0\x12\0\0\0\0\0\x01\xff\xff\xff\xff\0\0"),
+    ("more-values-than-there-are", b"B\0\0\0\x0e\0\0\0\0\xff\xff\0\0\0\x01"),
+    ("a-negative-length", b"B\0\0\0\x12\0\0\0\0\0\x01\xff\xff\xff\xfe\0\0"),
+    ("not-text", b"Q\0\0\0\x07ab\xff"),
+    ("types-that-are-not-there", b"P\0\0\0\x0es\0SHOW\0\0\x02\0\0"),
+    ("an-unknown-format", b"B\0\0\0\x10\0\0\0\x01\0\x02\0\0\0\0"),
+    ("described-is-neither", b"D\0\0\0\x07Xx\0"),
+    ("a-copy-that-nobody-began", b"d\0\0\0\x08datac\0\0\0\x04"),
+    ("empty", b""),
 ];
 
 const TOKEN: &[(&str, &str)] = &[

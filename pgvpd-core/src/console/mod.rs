@@ -1,0 +1,134 @@
+//! The console: a database that is not there, `pgvpd`, in which administrators see and change what the proxy does, with psql or any
+//! other client of PostgreSQL's. As in PgBouncer's console, what is said is not SQL.
+//!
+//! `session/console.rs` lets them in. Here: `words` and `statement` read what is said, `exchange` speaks the protocol, `show` makes
+//! tables, `commands` does the rest.
+
+mod commands;
+mod exchange;
+mod parameters;
+mod show;
+mod statement;
+mod table;
+mod words;
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tracing::info;
+
+use self::commands::Commands;
+use self::exchange::{Exchange, Flow};
+use self::parameters::Parameters;
+use crate::cancel::CancelEntry;
+use crate::config::ClientAddress;
+use crate::error::Refusal;
+use crate::limits::Slot;
+use crate::net::{Conn, Socket};
+use crate::sessions::SessionId;
+use crate::shared::Shared;
+use crate::wire::{Frame, TransactionStatus, WireError, backend_key_data, ready_for_query};
+
+/// The name of the database.
+pub(crate) const DATABASE: &str = "pgvpd";
+
+/// The longest message of an administrator's.
+const MAX_MESSAGE: usize = 64 * 1024;
+
+/// Bytes of a cancel key's secret, as every version of the protocol takes them.
+const SECRET: usize = 4;
+
+/// Who is at the console: it has proved who it is.
+#[derive(Debug)]
+pub(crate) struct Administrator {
+    pub(crate) id: SessionId,
+    pub(crate) user: Box<str>,
+    pub(crate) address: ClientAddress,
+    pub(crate) is_tls: bool,
+    pub(crate) application_name: Box<str>,
+    pub(crate) _slot: Slot,
+}
+
+/// A session that is ready: ReadyForQuery is queued for the client.
+pub(crate) struct Console {
+    who: Administrator,
+    parameters: Parameters,
+    cancelled: Arc<Notify>,
+    /// As long as the session lasts, its key is valid.
+    _cancel: CancelEntry,
+}
+
+impl Console {
+    /// Queues what stands between AuthenticationOk and the first query.
+    pub(crate) fn open(client: &mut Conn<Socket>, who: Administrator, shared: &Shared) -> Self {
+        let cancelled = Arc::default();
+        let cancel = shared.cancels.issue_here(SECRET, &cancelled);
+        let parameters = Parameters::new(&who.user, &who.application_name);
+        let mut out = Vec::new();
+        parameters.report(&mut out);
+        backend_key_data(&mut out, cancel.key());
+        ready_for_query(&mut out, TransactionStatus::Idle);
+        client.queue(&out);
+        Self { who, parameters, cancelled, _cancel: cancel }
+    }
+
+    /// Who is at it.
+    pub(crate) fn who(&self) -> &Administrator {
+        &self.who
+    }
+}
+
+/// Serves an administrator until it leaves, or the proxy has stopped: what drains can be watched.
+pub(crate) async fn run(mut client: Conn<Socket>, console: Console, shared: Arc<Shared>) {
+    let Administrator { user, address, .. } = &console.who;
+    info!(%user, client = %address, "console session started");
+    if let Some(refusal) = converse(&mut client, &console, &shared).await {
+        let mut out = Vec::new();
+        refusal.encode(&mut out);
+        client.queue(&out);
+    }
+    info!(%user, client = %address, "console session ended");
+    client.finish().await;
+}
+
+/// Takes message after message. Gives what the client is to be told at the end, if it is not gone.
+async fn converse(client: &mut Conn<Socket>, console: &Console, shared: &Arc<Shared>) -> Option<Refusal> {
+    let (mut exchange, mut out) = (Exchange::default(), Vec::new());
+    loop {
+        // Whoever does not read its answers must not keep the proxy from stopping either.
+        let next = async {
+            client.flush().await.ok()?;
+            Some(client.next_message(MAX_MESSAGE).await)
+        };
+        let message = tokio::select! {
+            biased;
+            () = shared.stopped.cancelled() => return Some(Refusal::shutting_down()),
+            message = next => message?,
+        };
+        let taken = match message {
+            Ok(None) => return None,
+            Ok(Some((tag, body))) => {
+                let mut commands = Commands {
+                    who: &console.who,
+                    shared,
+                    parameters: &console.parameters,
+                    cancelled: &console.cancelled,
+                    client,
+                };
+                exchange.take(Frame { tag, body: &body }, &mut commands, &mut out).await
+            }
+            Err(error) => Err(error),
+        };
+        client.queue(&out);
+        out.clear();
+        match taken {
+            Ok(Flow::GoesOn) => {}
+            Ok(Flow::Ends) => return None,
+            Err(error) => return Some(wrong(error)),
+        }
+    }
+}
+
+fn wrong(error: WireError) -> Refusal {
+    error.into()
+}
