@@ -317,7 +317,8 @@ async fn drain_lets_sessions_finish_while_the_console_watches_and_then_ends_it()
 async fn what_is_no_message_ends_the_session_and_no_other() {
     let proxy = with_console(&[]).await;
     let witness = console(&proxy).await;
-    let broken: [&[u8]; 5] = [
+    let broken: [&[u8]; 6] = [
+        b"z\0\0\0\x04",
         b"Q\0\0\0\x03",
         b"Q\x7f\xff\xff\xff",
         b"Q\0\0\0\x07ab\xff",
@@ -334,7 +335,6 @@ async fn what_is_no_message_ends_the_session_and_no_other() {
     client.log_in_to("pgvpd", ADMINISTRATOR).await;
     // A COPY that nobody has begun, and a function.
     client.send(b"d\0\0\0\x08dataF\0\0\0\x04").await;
-    client.until(b'E').await;
     client.until(b'E').await;
     client.until(b'Z').await;
     client.query("SHOW VERSION").await;

@@ -14,7 +14,7 @@ use crate::error::Refusal;
 use crate::wire::{
     Bind, Cell, Column, ErrorResponse, Format, Frame, FrontendMessage, Severity, SqlState, Target, TransactionStatus,
     WireError, bind_complete, close_complete, command_complete, data_row, empty_query_response, no_data,
-    parameter_description, parse_complete, portal_suspended, ready_for_query, row_description,
+    parameter_description, parse_complete, portal_suspended, ready_for_query, row_description, tag,
 };
 
 /// Prepared statements, and portals, that a session may have at one time.
@@ -112,16 +112,15 @@ impl Exchange {
                 close_complete(out);
                 Ok(())
             }
-            FrontendMessage::Other(kind) => {
-                let message = format_args!("the console takes no message of type {:?}", char::from(kind));
-                let refusal = Refusal::new(SqlState::FEATURE_NOT_SUPPORTED, message);
+            // What is still on its way after a COPY that has failed; PostgreSQL takes no notice of it either.
+            FrontendMessage::Other(tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL) => Ok(()),
+            FrontendMessage::Other(tag::FUNCTION_CALL) => {
+                let refusal = Refusal::new(SqlState::FEATURE_NOT_SUPPORTED, "the console has no functions");
                 self.failed(&refusal, out);
-                // FunctionCall is answered as a Query is; the others belong to a COPY that there is not.
-                if kind == crate::wire::tag::FUNCTION_CALL {
-                    ready_for_query(out, self.transaction);
-                }
+                ready_for_query(out, self.transaction);
                 return Ok(Flow::GoesOn);
             }
+            FrontendMessage::Other(kind) => return Err(WireError::Malformed(char::from(kind))),
         };
         if let Err(refusal) = done {
             self.failed(&refusal, out);

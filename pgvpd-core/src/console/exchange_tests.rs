@@ -101,7 +101,7 @@ fn after_an_error_nothing_is_done_until_a_sync() {
     assert_eq!(all(&[PARSE, (b'B', b"\0other\0\0\0\0\0\0\0"), SYNC]), ("1E26000ZI".into(), 0));
     assert_eq!(all(&[PARSE, (b'B', b"\0\0\0\0\0\x01\0\0\0\x01x\0\0"), SYNC]), ("1E08P01ZI".into(), 0));
     assert_eq!(all(&[(b'P', b"\0SHOW POOLS; SHOW LISTS\0\0\0"), SYNC]), ("E42601ZI".into(), 0));
-    assert_eq!(all(&[(b'F', b""), (b'd', b"data")]), ("E0A000ZIE0A000".into(), 0));
+    assert_eq!(all(&[(b'F', b""), (b'd', b"data"), (b'c', b""), (b'f', b"\0")]), ("E0A000ZI".into(), 0));
 }
 
 #[test]

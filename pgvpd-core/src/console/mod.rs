@@ -27,7 +27,7 @@ use crate::limits::Slot;
 use crate::net::{Conn, Socket};
 use crate::sessions::SessionId;
 use crate::shared::Shared;
-use crate::wire::{Frame, TransactionStatus, WireError, backend_key_data, ready_for_query};
+use crate::wire::{Frame, TransactionStatus, backend_key_data, ready_for_query};
 
 /// The name of the database.
 pub(crate) const DATABASE: &str = "pgvpd";
@@ -46,7 +46,6 @@ pub(crate) struct Administrator {
     pub(crate) address: ClientAddress,
     pub(crate) is_tls: bool,
     pub(crate) application_name: Box<str>,
-    pub(crate) _slot: Slot,
 }
 
 /// A session that is ready: ReadyForQuery is queued for the client.
@@ -54,13 +53,14 @@ pub(crate) struct Console {
     who: Administrator,
     parameters: Parameters,
     cancelled: Arc<Notify>,
+    _slot: Slot,
     /// As long as the session lasts, its key is valid.
     _cancel: CancelEntry,
 }
 
 impl Console {
     /// Queues what stands between AuthenticationOk and the first query.
-    pub(crate) fn open(client: &mut Conn<Socket>, who: Administrator, shared: &Shared) -> Self {
+    pub(crate) fn open(client: &mut Conn<Socket>, who: Administrator, slot: Slot, shared: &Shared) -> Self {
         let cancelled = Arc::default();
         let cancel = shared.cancels.issue_here(SECRET, &cancelled);
         let parameters = Parameters::new(&who.user, &who.application_name);
@@ -69,7 +69,7 @@ impl Console {
         backend_key_data(&mut out, cancel.key());
         ready_for_query(&mut out, TransactionStatus::Idle);
         client.queue(&out);
-        Self { who, parameters, cancelled, _cancel: cancel }
+        Self { who, parameters, cancelled, _slot: slot, _cancel: cancel }
     }
 
     /// Who is at it.
@@ -81,13 +81,18 @@ impl Console {
 /// Serves an administrator until it leaves, or the proxy has stopped: what drains can be watched.
 pub(crate) async fn run(mut client: Conn<Socket>, console: Console, shared: Arc<Shared>) {
     let Administrator { user, address, .. } = &console.who;
-    info!(%user, client = %address, "console session started");
+    let is_logged = shared.config.load().log_sessions;
+    if is_logged {
+        info!(%user, client = %address, "console session started");
+    }
     if let Some(refusal) = converse(&mut client, &console, &shared).await {
         let mut out = Vec::new();
         refusal.encode(&mut out);
         client.queue(&out);
     }
-    info!(%user, client = %address, "console session ended");
+    if is_logged {
+        info!(%user, client = %address, "console session ended");
+    }
     client.finish().await;
 }
 
@@ -124,11 +129,7 @@ async fn converse(client: &mut Conn<Socket>, console: &Console, shared: &Arc<Sha
         match taken {
             Ok(Flow::GoesOn) => {}
             Ok(Flow::Ends) => return None,
-            Err(error) => return Some(wrong(error)),
+            Err(error) => return Some(error.into()),
         }
     }
-}
-
-fn wrong(error: WireError) -> Refusal {
-    error.into()
 }

@@ -74,6 +74,6 @@ pub(super) async fn enter(
         );
     };
     let application_name = message.parameter("application_name").unwrap_or_default().into();
-    let who = Administrator { id: visitor.id, user: user.into(), address, is_tls, application_name, _slot: slot };
-    Ok(Console::open(client, who, shared))
+    let who = Administrator { id: visitor.id, user: user.into(), address, is_tls, application_name };
+    Ok(Console::open(client, who, slot, shared))
 }

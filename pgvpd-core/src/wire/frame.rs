@@ -13,6 +13,7 @@ pub mod tag {
     pub const CLOSE_COMPLETE: u8 = b'3';
     pub const COMMAND_COMPLETE: u8 = b'C';
     pub const COPY_BOTH_RESPONSE: u8 = b'W';
+    pub const COPY_DATA: u8 = b'd';
     pub const COPY_DONE: u8 = b'c';
     pub const COPY_FAIL: u8 = b'f';
     pub const COPY_IN_RESPONSE: u8 = b'G';
