@@ -74,6 +74,8 @@ pub(crate) struct Who {
 pub enum SessionState {
     /// It logs in.
     Login,
+    /// It has proved who it is, and waits for a connection of a pool.
+    Waiting,
     /// Its messages are not looked at (`relay = raw`, and bypass users).
     Open,
     /// Nothing is outstanding.
@@ -97,8 +99,9 @@ pub(crate) struct Meter {
     state: AtomicU8,
 }
 
-const STATES: [SessionState; 6] = [
+const STATES: [SessionState; 7] = [
     SessionState::Login,
+    SessionState::Waiting,
     SessionState::Open,
     SessionState::Idle,
     SessionState::Active,

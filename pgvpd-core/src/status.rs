@@ -227,6 +227,7 @@ impl SessionState {
     pub fn name(self) -> &'static str {
         match self {
             Self::Login => "login",
+            Self::Waiting => "waiting",
             Self::Open => "open",
             Self::Idle => "idle",
             Self::Active => "active",
@@ -236,8 +237,15 @@ impl SessionState {
     }
 
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Login, Self::Open, Self::Idle, Self::Active, Self::IdleInTransaction, Self::IdleInTransactionAborted];
+    pub const ALL: [Self; 7] = [
+        Self::Login,
+        Self::Waiting,
+        Self::Open,
+        Self::Idle,
+        Self::Active,
+        Self::IdleInTransaction,
+        Self::IdleInTransactionAborted,
+    ];
 }
 
 impl Shared {

@@ -212,6 +212,7 @@ async fn pause_waits_for_the_last_session_and_resume_lets_clients_go_on() -> Tes
     let config = proxy.config("app_user.globex");
     let waiting = tokio::spawn(async move { config.connect(NoTls).await.map(|_| ()) });
     eventually("a client waits", async || value(&show(&other, "POOLS").await[0], "cl_waiting") == "1").await;
+    assert_eq!(value(&show(&other, "CLIENTS").await[0], "state"), "waiting");
     admin.batch_execute("RESUME").await?;
     within("it gets its connection", waiting).await??;
     Ok(())

@@ -2,6 +2,7 @@
 //! manual); what pgvpd does not measure is left out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::statement::Topic;
@@ -182,7 +183,9 @@ fn is_pooled(record: &Record, config: &Config) -> bool {
 /// Sessions that have a backend, by database and role; whether they are pooled is part of it.
 fn linked(shared: &Shared, config: &Config) -> BTreeMap<(String, String, bool), usize> {
     let mut counts = BTreeMap::new();
-    for record in shared.live.all().iter().filter(|record| record.meter.state() != SessionState::Login) {
+    let has_begun =
+        |record: &&Arc<Record>| !matches!(record.meter.state(), SessionState::Login | SessionState::Waiting);
+    for record in shared.live.all().iter().filter(has_begun) {
         let key = (record.database().to_owned(), record.who.role.to_string(), is_pooled(record, config));
         *counts.entry(key).or_default() += 1;
     }
@@ -262,7 +265,7 @@ fn servers(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
         row.extend([time(server.connected), link, number_if(server.backend_pid), tls(server.tls)]);
         rows.push(row);
     }
-    let own = |record: &&std::sync::Arc<Record>| !is_pooled(record, config) && record.backend().is_some();
+    let own = |record: &&Arc<Record>| !is_pooled(record, config) && record.backend().is_some();
     for record in shared.live.all().iter().filter(own) {
         let mut row = vec![word("S"), word(&*record.who.role), word(record.database()), word("active")];
         upstream(&mut row);

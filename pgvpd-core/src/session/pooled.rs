@@ -28,7 +28,7 @@ use crate::error::Refusal;
 use crate::net::{Conn, Socket};
 use crate::pool::{Answer, Attachment, ExchangeError, Lease, PoolError, PoolKey, clean_up, run_calls, run_statement};
 use crate::resolve::{Job, Membership, OwnSite, ResolveError, Resolved};
-use crate::sessions::Record;
+use crate::sessions::{Record, SessionState};
 use crate::shared::Shared;
 use crate::stats::Phase;
 use crate::wire::{
@@ -90,10 +90,10 @@ pub(super) async fn establish(
     shared.phases.time(Phase::Auth, authenticate(client, claim, shared, config)).await?;
     let (role, upstream) = (identity.role().into(), config.upstream.clone());
     let key = Arc::new(PoolKey { role, database: database.into(), upstream });
-    let tenant = admission.record().who.tenant.clone().unwrap_or_default();
+    let record = Arc::clone(admission.record());
     let job = Job::new(&identity, database, config, shared);
     let bound = tokio::select! {
-        bound = bind_one((&key, &tenant), injection, job, shared, config) => bound,
+        bound = bind_one((&key, &record), injection, job, shared, config) => bound,
         ended = super::passthrough::client_leaves(client) => return Err(ended),
     };
     let mut bound = match bound {
@@ -103,7 +103,6 @@ pub(super) async fn establish(
     let membership =
         bound.resolved.take().and_then(|(job, resolved)| shared.resolving(config).follow(job, &resolved, shared));
     let secret_bytes = if admission.protocol() >= ProtocolVersion::LATEST { LONG_SECRET } else { SHORT_SECRET };
-    let record = admission.record();
     bound.lease.is_of(record.who.id);
     record.has_backend(bound.lease.cancel_key());
     let cancel = bound.lease.cancel_key().cloned();
@@ -160,12 +159,13 @@ impl Failure {
 
 /// Takes connections until one can be bound: one that had been idle may have died.
 async fn bind_one(
-    (key, tenant): (&Arc<PoolKey>, &Arc<str>),
+    (key, record): (&Arc<PoolKey>, &Record),
     injection: Injection,
     job: Option<Job>,
     shared: &Arc<Shared>,
     config: &Arc<Config>,
 ) -> Result<BoundLease, Failure> {
+    let tenant = record.who.tenant.clone().unwrap_or_default();
     // Those who are asked on connections of the proxy's own are asked before one of the pool is taken.
     let ahead = match job.as_ref().filter(|job| !job.needs_own_site()) {
         None => None,
@@ -173,7 +173,9 @@ async fn bind_one(
     };
     loop {
         let since = Instant::now();
-        let leased = shared.phases.time(Phase::Checkout, shared.pools.lease(key, tenant, &config.pool)).await;
+        record.meter.set_state(SessionState::Waiting);
+        let leased = shared.phases.time(Phase::Checkout, shared.pools.lease(key, &tenant, &config.pool)).await;
+        record.meter.set_state(SessionState::Login);
         let mut lease = leased.map_err(Failure::Pool)?;
         shared.counters.count_wait(&key.database, since.elapsed());
         match check_role(&mut lease, &injection, shared, config).await {
