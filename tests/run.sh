@@ -69,6 +69,9 @@ ensure_tools() {
         "$python" -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
         have c++ || missing+=(g++)
         have prometheus || missing+=(prometheus)
+        have ip || missing+=(iproute2)
+        have curl || missing+=(curl)
+        have openssl || missing+=(openssl)
     fi
     [ ${#missing[@]} = 0 ] || install_packages "$logs/apt.log" "${missing[@]}"
 }
@@ -258,6 +261,7 @@ done
 [ "$mode" = quick ] || suite prometheus env PGVPD_PG_BINDIR="$system" cargo test --workspace --all-features --test prometheus
 chaos_seconds=10
 [ "$mode" != full ] || chaos_seconds=60
+[ "$mode" = quick ] || suite docs tests/docs.sh
 suite chaos env PGVPD_PG_BINDIR="$system" PGVPD_TEST_CHAOS_SECONDS=$chaos_seconds cargo test --workspace --all-features --test chaos
 suite clients tests --test clients
 grep '^[|+]' "$logs/clients.log" || true
