@@ -11,7 +11,13 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
 const STYLE: &str = include_str!("style.css");
-const SCRIPT: &str = include_str!("script.js");
+/// One script, in the order in which its parts name each other.
+const SCRIPT: &str = concat!(
+    include_str!("drawing.js"),
+    include_str!("panels.js"),
+    include_str!("sessions.js"),
+    include_str!("script.js")
+);
 
 /// The document.
 static PAGE: LazyLock<String> =
