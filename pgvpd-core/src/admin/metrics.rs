@@ -152,7 +152,7 @@ impl Sheet {
         let mut family =
             out.family("pgvpd_resolver", "Time that queries took", MetricType::Histogram, Some(&Unit::Seconds))?;
         for stats in &status.resolvers {
-            let classes = RESOLVER_LATENCY_BOUNDS.into_iter().chain([f64::MAX]).zip(stats.latency);
+            let classes = RESOLVER_LATENCY_BOUNDS.into_iter().chain([f64::INFINITY]).zip(stats.latency);
             let classes: Vec<_> = classes.collect();
             let labels = [("resolver", stats.name.as_str())];
             family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
@@ -262,7 +262,7 @@ impl Out<'_, '_> {
     ) -> Result<(), Error> {
         let mut family = self.family(name, help, MetricType::Histogram, Some(&Unit::Seconds))?;
         for (labels, timing) in timings {
-            let classes: Vec<_> = TIME_BOUNDS.into_iter().chain([f64::MAX]).zip(timing.classes).collect();
+            let classes: Vec<_> = TIME_BOUNDS.into_iter().chain([f64::INFINITY]).zip(timing.classes).collect();
             let mut metric = family.encode_family(&labels)?;
             metric.encode_histogram::<NoLabelSet>(timing.sum, timing.count, &classes, None)?;
         }
