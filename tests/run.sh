@@ -259,6 +259,7 @@ for major in "${majors[@]}"; do
     attacks "attacks on $major" "$(bin_of "$major")"
 done
 [ "$mode" = quick ] || suite prometheus env PGVPD_PG_BINDIR="$system" cargo test --workspace --all-features --test prometheus
+[ "$mode" = quick ] || suite dashboard env PGVPD_PG_BINDIR="$system" PGVPD_PROGRAM="$PWD/target/debug/pgvpd" tests/dashboard.sh
 chaos_seconds=10
 [ "$mode" != full ] || chaos_seconds=60
 [ "$mode" = quick ] || suite docs tests/docs.sh
