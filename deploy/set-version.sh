@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Gives every package of the project its version; the place that says it is Cargo.toml, [workspace.package].
 #
-#   deploy/set-version.sh 0.2.0     changes it there, in what the crates ask of each other, and in Cargo.lock
+#   deploy/set-version.sh 0.2.0     changes it there, in what the crates ask of each other, in Cargo.lock and in the manifests
 #   deploy/set-version.sh --check   says where a package disagrees with it
 #
-# The wheel and the npm packages take it from Cargo.toml when they are built.
+# The wheel, the npm packages, deb, rpm and apk take it from Cargo.toml when they are built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+image=docs/deploy/kubernetes/kustomization.yaml
 current() { sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml; }
 
 check() {
@@ -21,6 +22,9 @@ check() {
     while read -r manifest; do
         grep -q '^version.workspace = true' "$manifest" || complain "$manifest" "a version of its own"
     done < <(git ls-files '*/Cargo.toml' | grep -v '^tests/')
+    while read -r tag; do
+        [ "$tag" = "$version" ] || complain "$image" "newTag $tag"
+    done < <(sed -n 's/^ *newTag: //p' "$image")
     if [ -e bindings/node/package.json ]; then
         grep -q '"version": "0.0.0"' bindings/node/package.json || complain bindings/node/package.json "not the 0.0.0 that is replaced"
     fi
@@ -35,7 +39,8 @@ case "${1:-}" in
     [0-9]*.[0-9]*.[0-9]*)
         sed -i.old -e '/^\[workspace.package\]/,/^\[/s/^version = ".*"/version = "'"$1"'"/' \
             -e '/^pgvpd-[a-z]* = { path = /s/version = "[^"]*"/version = "'"$1"'"/' Cargo.toml
-        rm Cargo.toml.old
+        sed -i.old "s/^\( *newTag: \).*/\1$1/" "$image"
+        rm Cargo.toml.old "$image.old"
         cargo update --workspace --quiet
         check
         ;;
