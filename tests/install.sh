@@ -1,4 +1,5 @@
 # Installing what a script needs; sourced by the scripts of the tests and the benchmark.
+# shellcheck shell=bash
 
 have() { command -v "$1" >/dev/null 2>&1; }
 

@@ -195,6 +195,8 @@ packages() {
     suite 'fresh node' tests/packages.sh node
 }
 
+deployment() { suite deploy tests/deploy.sh; }
+
 tests() { cargo test --workspace --all-features "$@"; }
 
 ensure_tools
@@ -270,7 +272,7 @@ suite 'clients tls' tests --test tls_clients
 grep '^[|+]' "$logs/clients tls.log" || true
 if [ "$mode" != quick ]; then
     bindings/node/test.sh --install >"$logs/npm-package.log" 2>&1
-    side_by_side bindings packages
+    side_by_side bindings packages deployment
     grep -h '^pgvpd.* bytes' "$logs"/fresh\ *.log || true
     suite fuzz tests/fuzz/run.sh --seconds 10
 fi

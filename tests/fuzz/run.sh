@@ -77,8 +77,10 @@ fuzz() {
     # The first directory takes what is found.
     "$program" "$work/$target/new" "$work/$target/seeds" -max_total_time="$seconds" -max_len=1024 -timeout=10 \
         -rss_limit_mb=1024 -artifact_prefix="$work/$target/" -print_final_stats=1 >"$log" 2>&1 &
-    trap "kill $!; exit 130" TERM
-    wait $! || status=$?
+    local fuzzer=$!
+    # shellcheck disable=SC2064 # the process of now
+    trap "kill $fuzzer; exit 130" TERM
+    wait $fuzzer || status=$?
     if [ "$status" = 0 ]; then
         printf 'ok    %-8s %10d executions  %5d edges  %4d new inputs\n' "$target" \
             "$(sed -n 's/^stat::number_of_executed_units: //p' "$log")" \
