@@ -197,6 +197,14 @@ packages() {
 
 deployment() { suite deploy tests/deploy.sh; }
 
+# Both wait for what happens, most of the time.
+manual() { suite docs tests/docs.sh; }
+
+dashboard() {
+    suite prometheus env PGVPD_PG_BINDIR="$system" cargo test --workspace --all-features --test prometheus
+    suite dashboard env PGVPD_PG_BINDIR="$system" PGVPD_PROGRAM="$PWD/target/debug/pgvpd" tests/dashboard.sh
+}
+
 tests() { cargo test --workspace --all-features "$@"; }
 
 ensure_tools
@@ -260,11 +268,9 @@ attacks attacks "$system"
 for major in "${majors[@]}"; do
     attacks "attacks on $major" "$(bin_of "$major")"
 done
-[ "$mode" = quick ] || suite prometheus env PGVPD_PG_BINDIR="$system" cargo test --workspace --all-features --test prometheus
-[ "$mode" = quick ] || suite dashboard env PGVPD_PG_BINDIR="$system" PGVPD_PROGRAM="$PWD/target/debug/pgvpd" tests/dashboard.sh
+[ "$mode" = quick ] || side_by_side dashboard manual
 chaos_seconds=10
 [ "$mode" != full ] || chaos_seconds=60
-[ "$mode" = quick ] || suite docs tests/docs.sh
 suite chaos env PGVPD_PG_BINDIR="$system" PGVPD_TEST_CHAOS_SECONDS=$chaos_seconds cargo test --workspace --all-features --test chaos
 suite clients tests --test clients
 grep '^[|+]' "$logs/clients.log" || true
