@@ -58,7 +58,21 @@ if [ "$(id -u)" = 0 ] && [ -z "${PGVPD_DEPLOY_ALONE:-}" ]; then
     exec env PGVPD_DEPLOY_ALONE=1 unshare --net bash -c 'ip link set lo up && exec "$@"' alone "$0" "${parts[@]}"
 fi
 binary=$(deploy/static.sh --profile dev)
-trap end_all EXIT
+# Also where a command that is no check has failed.
+finish() {
+    end_all
+    if [ -n "$part" ]; then
+        failed=$((failed + 1))
+        echo "FAILED  $part: ended early"
+    fi
+    [ "$skipped" = 0 ] || echo "$skipped skipped"
+    echo "$passed passed, $failed failed"
+    [ "$failed" = 0 ] || exit 1
+}
+rm -rf "$work"
+mkdir -p "$work"
+part=PostgreSQL
+trap finish EXIT
 start_postgres
 new_database plain
 "$binary" init -d "$admin_url/plain" --no-signing --config "$work/plain.conf" >"$work/init.log" 2>&1
@@ -67,7 +81,4 @@ grant_table plain
 for part in "${parts[@]}"; do
     "test_$part"
 done
-
-[ "$skipped" = 0 ] || echo "$skipped skipped"
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+part=''

@@ -92,7 +92,7 @@ line_of() {
 # end PROCESS [SIGNAL]: ends one that was started, and waits for it.
 end() {
     kill -s "${2:-TERM}" "$1" 2>/dev/null || return 0
-    tail --pid="$1" -f /dev/null
+    timeout 60 tail --pid="$1" -f /dev/null || kill -s KILL "$1"
 }
 
 end_all() {
