@@ -269,6 +269,7 @@ for major in "${majors[@]}"; do
     attacks "attacks on $major" "$(bin_of "$major")"
 done
 [ "$mode" = quick ] || side_by_side dashboard manual
+[ "$mode" = quick ] || suite migration tests/migration.sh
 chaos_seconds=10
 [ "$mode" != full ] || chaos_seconds=60
 suite chaos env PGVPD_PG_BINDIR="$system" PGVPD_TEST_CHAOS_SECONDS=$chaos_seconds cargo test --workspace --all-features --test chaos
