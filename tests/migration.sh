@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Runs what docs/migration.md shows, and checks what it claims: a real PostgreSQL, PgBouncer and pgvpd.
+# Runs what docs/migration.md and docs/comparison.md show, and checks what they claim: a real PostgreSQL, PgBouncer and pgvpd.
 #
 #   tests/migration.sh
 #
-# What is run is taken from the page: the block behind the comment "tests/migration.sh runs it, as NAME". Needs the built program
+# What is run is taken from the pages: the block behind the comment "tests/migration.sh runs it, as NAME". Needs the built program
 # (cargo build -p pgvpd-cli), or another that PGVPD_TEST_PROGRAM names; installs PgBouncer and PostgreSQL where they are missing. As root
-# it has a network, processes and an /etc of its own, so that the ports and paths are the real ones; otherwise ports 5432, 6432 and 6433 have to
-# be free, and /etc is another folder. The last line is "N passed, M failed".
+# it has a network, processes and an /etc of its own, so that the ports and paths are the real ones; otherwise ports 5432 and 6432 to 6437 have
+# to be free, and /etc is another folder. The last line is "N passed, M failed".
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=tests/install.sh
@@ -32,7 +32,7 @@ if [ "${1:-}" != --inside ]; then
     ' - timeout 300 "$BASH" "$0" --inside
 fi
 
-pages=("$PWD/docs/migration.md")
+pages=("$PWD/docs/migration.md" "$PWD/docs/comparison.md")
 program=$(realpath "${PGVPD_TEST_PROGRAM:-target/debug/pgvpd}")
 postgres=${PGVPD_PG_BINDIR:-$(dirname "$({ compgen -G '/usr/lib/postgresql/*/bin/initdb' || readlink -f "$(command -v initdb)"; } | sort -V | tail -n 1)")}
 work=$(mktemp -d)
@@ -294,6 +294,59 @@ block misspelt.conf >"$home/misspelt.conf"
 shown misspelt
 check 'reference.sql' sql -c "$(block reference.sql)"
 
+# --- With PgBouncer in front, and behind.
+block front.conf >"$home/front.conf"
+proxy 6434 front.conf
+bouncer 6435 front.ini
+in_front() {
+    is 'acme 2' "$(on 6435 app_user.acme -F ' ' -c 'SELECT DISTINCT tenant_id, count(*) OVER () FROM orders')" &&
+        is 'globex 1' "$(on 6435 app_user.globex -F ' ' -c 'SELECT DISTINCT tenant_id, count(*) OVER () FROM orders')" &&
+        is 'globex' "$(on 6435 app_user.globex -c 'DISCARD ALL' -c 'SELECT current_tenant_id()')" &&
+        is "$(on 6435 app_user.acme -c 'SELECT pg_backend_pid()')" "$(on 6435 app_user.acme -c 'SELECT pg_backend_pid()')"
+}
+check 'PgBouncer in front, in transaction mode: each tenant its own connections' in_front
+check '  nobody without a tenant' refused FATAL on 6435 app_user -c 'SELECT 1'
+bouncer 6436 behind.ini
+block behind.conf >"$home/behind.conf"
+proxy 6437 behind.conf
+check 'PgBouncer behind, in session mode' is 'acme|2' "$(on 6437 app_user.acme -c 'SELECT current_tenant_id(), count(*) FROM orders')"
+check '  the next tenant on the same connection' is 'globex|1' "$(on 6437 app_user.globex -c 'SELECT current_tenant_id(), count(*) FROM orders')"
+ends "$proxy_pid"
+sed 's/^upstream_port = .*/upstream_port = 6432/' "$home/behind.conf" >"$home/never.conf"
+renewed
+proxy 6437 never.conf
+# psql's own command starts the other tenant's session between two statements of this one.
+never() { on 6437 app_user.acme <<<"SELECT current_tenant_id();"$'\n'"\\! psql -XAtq -h 127.0.0.1 -p 6437 -U app_user.globex -d shop -c 'SELECT 1' >/dev/null"$'\n'"SELECT current_tenant_id(), item FROM orders;"; }
+check 'never its transaction mode: acme reads rows of globex' is $'acme\nglobex|laser' "$(never)"
+renewed
+
+# --- What the comparison says was run.
+ran() { echo "$1" >>"$work/$2.ran"; }
+check 'PgBouncer: a user name with a tenant is just a name that it does not know' refused FATAL on 6436 app_user.acme -c 'SELECT 1'
+ran 'tenant identity in the connection' pgbouncer
+check 'PgBouncer: a session without a tenant begins' is 1 "$(on 6436 app_user -c 'SELECT 1')"
+ran 'refuses a session without a tenant' pgbouncer
+check 'PgBouncer: DISCARD ALL and RESET ALL take the context' is $'2\n0\n0' "$(on 6436 app_user -c "SET app.current_tenant_id = 'acme'" -c 'SELECT count(*) FROM orders' -c 'DISCARD ALL' -c 'SELECT count(*) FROM orders' -c "SET app.current_tenant_id = 'acme'" -c 'RESET ALL' -c 'SELECT count(*) FROM orders')"
+ran 'context survives RESET and DISCARD' pgbouncer
+ran 'context survives RESET and DISCARD' set
+check 'PgBouncer: SQL becomes another tenant' is laser "$(on 6436 app_user -c "SET app.current_tenant_id = 'acme'; SET app.current_tenant_id = 'globex'; SELECT item FROM orders")"
+ran 'forged context refused' pgbouncer
+ran 'forged context refused' set
+check 'PgBouncer: sessions share a connection, and find nothing on it' is "$(on 6436 app_user -c "SET app.current_tenant_id = 'acme'" -c 'SELECT pg_backend_pid(), 0')" "$(on 6436 app_user -c 'SELECT pg_backend_pid(), count(*) FROM orders')"
+ran 'session pooling' pgbouncer
+# By the blocks leak, lost and local, and by the console above.
+for row in 'transaction pooling' 'admin console' 'metrics'; do ran "$row" pgbouncer; done
+for row in 'tenant identity in the connection' 'refuses a session without a tenant' 'transaction pooling'; do ran "$row" set; done
+said_to_be_run() { awk -F '|' -v n="$1" '$(n + 1) ~ /· run/ { gsub(/^ | $/, "", $2); print $2 }' "${pages[1]}" | sort; }
+check 'comparison: the cells of PgBouncer that say run' is "$(sort "$work/pgbouncer.ran")" "$(said_to_be_run 3)"
+check 'comparison: the cells of SET that say run' is "$(sort "$work/set.ran")" "$(said_to_be_run 6)"
+measured() {
+    local figure
+    while read -r figure; do
+        grep -rqF "${figure#0}" docs/performance.md docs/performance/*.md || { echo "$figure was not measured"; return 1; }
+    done < <(awk -F '|' '/^## Speed/ { on = 1 } /^## When/ { on = 0 } on && $3 ~ /[0-9]/ { print $3 }' "${pages[1]}")
+}
+check 'comparison: figures are those of performance.md' measured
 check 'every block of the pages was used' is "$(sed -n 's/.*tests\/migration.sh runs it, as \(.*\) -->/\1/p' "${pages[@]}" | sort)" "$(sort -u "$work/used")"
 
 echo "$passed passed, $failed failed"
