@@ -27,6 +27,8 @@ exec "${root[@]}" unshare --net --pid --mount --fork --kill-child --mount-proc b
     mount -t tmpfs tmpfs "$own"
     cp -a /etc/. "$own"
     mount --bind "$own" /etc
+    umount "$own"
+    rmdir "$own"
     mkdir -p /etc/pgvpd
     exec "$@"
 ' - "$python" -m docs "${pages[@]}"

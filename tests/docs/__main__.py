@@ -69,6 +69,8 @@ def follow(block: Block, place: Place, known: set[str]) -> int:
             unknown = set(OPTION.findall(block.text)) - known
             if unknown:
                 raise Failed(f"no options: {', '.join(sorted(unknown))}")
+            if re.search(r"^\w.* #", block.text, re.M):
+                raise Failed("a # behind a value belongs to the value")
             return 1
     for command, shown in block.commands:
         # A command may fail; then the page shows how.
