@@ -161,7 +161,8 @@ suite() {
         { said = /^thread .*panicked at/ }' "$log" | head -n 40 | sed 's/^/      /'
 }
 
-# side_by_side GROUP...: functions that run suites, all of them at the same time; says what each found, one after the other.
+# side_by_side GROUP...: functions that run suites, all of them at the same time; says what each found, one after the other. No
+# suite may have a group's name: each has its log by its name.
 side_by_side() {
     local group ok bad
     for group in "$@"; do
@@ -198,9 +199,12 @@ packages() {
 deployment() { suite deploy tests/deploy.sh; }
 
 # Both wait for what happens, most of the time.
-manual() { suite docs tests/docs.sh; }
+manual() {
+    suite docs tests/docs.sh
+    suite migration tests/migration.sh
+}
 
-dashboard() {
+observability() {
     suite prometheus env PGVPD_PG_BINDIR="$system" cargo test --workspace --all-features --test prometheus
     suite dashboard env PGVPD_PG_BINDIR="$system" PGVPD_PROGRAM="$PWD/target/debug/pgvpd" tests/dashboard.sh
 }
@@ -268,8 +272,7 @@ attacks attacks "$system"
 for major in "${majors[@]}"; do
     attacks "attacks on $major" "$(bin_of "$major")"
 done
-[ "$mode" = quick ] || side_by_side dashboard manual
-[ "$mode" = quick ] || suite migration tests/migration.sh
+[ "$mode" = quick ] || side_by_side observability manual
 chaos_seconds=10
 [ "$mode" != full ] || chaos_seconds=60
 suite chaos env PGVPD_PG_BINDIR="$system" PGVPD_TEST_CHAOS_SECONDS=$chaos_seconds cargo test --workspace --all-features --test chaos
