@@ -12,23 +12,13 @@ pages=()
 for page in "$@"; do pages+=("$(cd - >/dev/null && realpath "$page")"); done
 python=/usr/bin/python3
 [ -x "$python" ] || python=python3
-root=()
+# shellcheck source=tests/own_system.sh
+. ./own_system.sh
 if [ "$(id -u)" != 0 ]; then
     if ! sudo -n true 2>/dev/null; then
         echo "skipped: the pages' commands, which need root or sudo"
         exec "$python" -m docs --no-pages
     fi
-    root=(sudo -n --preserve-env=PATH,PGVPD_PG_BINDIR)
+    own_system_as=(sudo -n --preserve-env=PATH,PGVPD_PG_BINDIR)
 fi
-# shellcheck disable=SC2016 # expanded by the inner shell
-exec "${root[@]}" unshare --net --pid --mount --fork --kill-child --mount-proc bash -euc '
-    ip link set lo up
-    own=$(mktemp -d)
-    mount -t tmpfs tmpfs "$own"
-    cp -a /etc/. "$own"
-    mount --bind "$own" /etc
-    umount "$own"
-    rmdir "$own"
-    mkdir -p /etc/pgvpd
-    exec "$@"
-' - "$python" -m docs "${pages[@]}"
+own_system "$python" -m docs "${pages[@]}"

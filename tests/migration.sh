@@ -19,17 +19,9 @@ if [ "${1:-}" != --inside ]; then
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || [ -n "${PGVPD_PG_BINDIR:-}" ] || have initdb || missing+=(postgresql)
     [ ${#missing[@]} = 0 ] || install_packages target/test-logs/apt.log "${missing[@]}"
     [ "$(id -u)" = 0 ] || exec timeout 300 "$BASH" "$0" --inside
-    # shellcheck disable=SC2016 # expanded by the inner shell
-    exec unshare --net --pid --mount --fork --kill-child --mount-proc bash -euc '
-        ip link set lo up
-        own=$(mktemp -d)
-        mount -t tmpfs tmpfs "$own"
-        cp -a /etc/. "$own"
-        mount --bind "$own" /etc
-        umount "$own"
-        rmdir "$own"
-        exec "$@"
-    ' - timeout 300 "$BASH" "$0" --inside
+    # shellcheck source=tests/own_system.sh
+    . tests/own_system.sh
+    own_system timeout 300 "$BASH" "$0" --inside
 fi
 
 pages=("$PWD/docs/migration.md" "$PWD/docs/comparison.md")
