@@ -13,8 +13,10 @@ mod table;
 mod words;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tracing::info;
 
 use self::commands::Commands;
@@ -34,6 +36,9 @@ pub(crate) const DATABASE: &str = "pgvpd";
 
 /// The longest message of an administrator's.
 const MAX_MESSAGE: usize = 64 * 1024;
+
+/// How long an administrator may take to read an answer; then its place is another's.
+const DEAF_AFTER: Duration = Duration::from_secs(30);
 
 /// Bytes of a cancel key's secret, as every version of the protocol takes them.
 const SECRET: usize = 4;
@@ -100,9 +105,9 @@ pub(crate) async fn run(mut client: Conn<Socket>, console: Console, shared: Arc<
 async fn converse(client: &mut Conn<Socket>, console: &Console, shared: &Arc<Shared>) -> Option<Refusal> {
     let (mut exchange, mut out) = (Exchange::default(), Vec::new());
     loop {
-        // Whoever does not read its answers must not keep the proxy from stopping either.
+        // Whoever does not read its answers must not keep a place, nor the proxy from stopping.
         let next = async {
-            client.flush().await.ok()?;
+            timeout(DEAF_AFTER, client.flush()).await.ok()?.ok()?;
             Some(client.next_message(MAX_MESSAGE).await)
         };
         let message = tokio::select! {

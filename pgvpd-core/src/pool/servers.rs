@@ -31,9 +31,9 @@ pub struct ServerStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServerState {
-    /// This session.
+    /// This session; or it has ended, and what it left is being cleared up.
     Active(SessionId),
-    /// Nobody: it is idle, or is being made ready for the next session.
+    /// Nobody.
     Idle,
 }
 
