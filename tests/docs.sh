@@ -19,6 +19,6 @@ if [ "$(id -u)" != 0 ]; then
         echo "skipped: the pages' commands, which need root or sudo"
         exec "$python" -m docs --no-pages
     fi
-    own_system_as=(sudo -n --preserve-env=PATH,PGVPD_PG_BINDIR)
+    own_system_as=(sudo -n '--preserve-env=PATH,PGVPD_PG_BINDIR')
 fi
 own_system "$python" -m docs "${pages[@]}"

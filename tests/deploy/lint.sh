@@ -17,10 +17,10 @@ workflows() { zizmor --offline --no-progress --quiet .github/workflows; }
 scripts() {
     local file files=()
     while read -r file; do
-        case $(head -c 64 "$file") in '#!/bin/sh'* | '#!/sbin/openrc-run'* | '#!/usr/bin/env bash'*) files+=("$file") ;; esac
+        case $(head -c 64 "$file" | tr -d '\0') in '#!/bin/sh'* | '#!/sbin/openrc-run'* | '#!/usr/bin/env bash'*) files+=("$file") ;; esac
         case $file in tests/deploy/*.sh | tests/install.sh) files+=("$file") ;; esac
     done < <(git ls-files --cached --others --exclude-standard)
-    shellcheck --severity=warning "${files[@]}"
+    shellcheck --severity=warning --external-sources "${files[@]}"
 }
 
 yaml() {
