@@ -138,3 +138,59 @@ async fn converse(client: &mut Conn<Socket>, console: &Console, shared: &Arc<Sha
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+    use tokio::task::JoinHandle;
+
+    use super::*;
+    use crate::config::Config;
+
+    /// An administrator's end, and the session.
+    fn session(shared: &Arc<Shared>) -> (UnixStream, JoinHandle<()>) {
+        let (administrator, stream) = UnixStream::pair().expect("a pair");
+        let mut client = Conn::new(Socket::Unix(stream));
+        let who = Administrator {
+            id: SessionId(1),
+            user: "ops".into(),
+            address: ClientAddress::Unix,
+            is_tls: false,
+            application_name: Box::default(),
+        };
+        let slot = shared.consoles.enter(1).expect("a place");
+        let console = Console::open(&mut client, who, slot, shared);
+        (administrator, tokio::spawn(run(client, console, Arc::clone(shared))))
+    }
+
+    const SHOW: &[u8] = b"Q\0\0\0\x10SHOW CONFIG\0";
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_loses_its_place_after_a_moment() {
+        let shared = Arc::new(Shared::new(Config::default()));
+        let (mut deaf, session) = session(&shared);
+        // More than the kernel keeps for who does not read.
+        deaf.write_all(&SHOW.repeat(1000)).await.expect("sent");
+        timeout(DEAF_AFTER * 2, session).await.expect("in time").expect("ended");
+        assert_eq!(shared.consoles.taken(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_stays_though_it_asks_for_nothing_for_days() {
+        let shared = Arc::new(Shared::new(Config::default()));
+        let (mut administrator, session) = session(&shared);
+        for _ in 0..2 {
+            tokio::time::sleep(Duration::from_secs(3 * 24 * 3600)).await;
+            administrator.write_all(SHOW).await.expect("sent");
+        }
+        administrator.write_all(b"X\0\0\0\x04").await.expect("sent");
+        let mut answers = Vec::new();
+        administrator.read_to_end(&mut answers).await.expect("read");
+        let (rows, command) = (b"D\0\0".as_slice(), b"SHOW\0".as_slice());
+        assert!(answers.windows(rows.len()).any(|bytes| bytes == rows));
+        assert_eq!(answers.windows(command.len()).filter(|bytes| bytes == &command).count(), 2);
+        session.await.expect("ended");
+        assert_eq!(shared.consoles.taken(), 0);
+    }
+}
