@@ -74,15 +74,23 @@ pub struct ContextSigning {
 struct Keys {
     current: SigningKey,
     previous: Option<SigningKey>,
-    /// When a database that does not know the current key yet verified one of the previous key.
-    previous_used: Mutex<Option<Instant>>,
+    verified: Mutex<Verified>,
+}
+
+/// What databases have verified of late.
+#[derive(Debug, Default)]
+struct Verified {
+    /// When one last verified the current key.
+    current: Option<Instant>,
+    /// When one that does not know the current key yet verified the previous one; `None` once the current key was verified after it.
+    previous: Option<Instant>,
 }
 
 impl ContextSigning {
     /// The keys, in the order in which they are to be tried.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &SigningKey> {
-        let Keys { current, previous, previous_used } = &*self.keys;
-        let used = *previous_used.lock().unwrap_or_else(PoisonError::into_inner);
+        let Keys { current, previous, verified } = &*self.keys;
+        let used = verified.lock().unwrap_or_else(PoisonError::into_inner).previous;
         let is_first = used.is_some_and(|used| used.elapsed() < TRY_CURRENT_AGAIN);
         let keys = match (previous, is_first) {
             (Some(previous), true) => [Some(previous), Some(current)],
@@ -111,14 +119,19 @@ impl ContextSigning {
         self.keys().map(|key| (key.id().to_owned(), key.sign(&binding, &probe))).collect()
     }
 
-    /// The database has verified what this key signed.
-    pub(crate) fn verified(&self, key: &SigningKey) {
-        let mut used = self.keys.previous_used.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The database has verified what this key signed, at `signed_at`.
+    pub(crate) fn verified(&self, key: &SigningKey, signed_at: Instant) {
+        let mut verified = self.keys.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        if *key == self.keys.current {
+            *verified = Verified { current: Some(Instant::now()), previous: None };
+            return;
+        }
+        // Who signed before the current key was verified does not know of it: the previous one may be about to expire.
+        let is_outdated = verified.current.is_some_and(|at| signed_at <= at);
         // Only the first of many says when: the current one is to be tried again, however many sessions there are.
-        match (*key == self.keys.current, *used) {
-            (true, _) => *used = None,
-            (false, Some(at)) if at.elapsed() < TRY_CURRENT_AGAIN => {}
-            (false, _) => *used = Some(Instant::now()),
+        let is_known = verified.previous.is_some_and(|at| at.elapsed() < TRY_CURRENT_AGAIN);
+        if !is_outdated && !is_known {
+            verified.previous = Some(Instant::now());
         }
     }
 }
@@ -218,7 +231,7 @@ fn signing(reader: &Reader<'_>) -> Option<ContextSigning> {
         let message = format!("is {:?}, as context_key_id is; two keys need two ids", current.id());
         reader.problem("context_previous_key_id", message);
     }
-    let keys = Arc::new(Keys { current, previous, previous_used: Mutex::default() });
+    let keys = Arc::new(Keys { current, previous, verified: Mutex::default() });
     match mode {
         Some(SigningMode::Off) => None,
         mode => Some(ContextSigning { mode: mode.unwrap_or(SigningMode::Require), keys }),
@@ -357,24 +370,51 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_key_that_the_database_knew_last_is_tried_first() -> Result<(), ConfigError> {
+    fn rotating() -> Result<ContextSigning, ConfigError> {
         let both = config(&[
             ("context_signing_key", KEY),
             ("context_key_id", "2"),
             ("context_previous_signing_key", KEY),
             ("context_previous_key_id", "1"),
         ])?;
-        let signing = both.signing.expect("a key");
-        let ids = || signing.keys().map(SigningKey::id).collect::<Vec<_>>();
-        assert_eq!(ids(), ["2", "1"]);
-        signing.verified(signing.keys().nth(1).expect("two"));
-        assert_eq!(ids(), ["1", "2"]);
-        signing.verified(signing.keys().nth(1).expect("two"));
-        assert_eq!(ids(), ["2", "1"]);
+        Ok(both.signing.expect("a key"))
+    }
+
+    fn ids(signing: &ContextSigning) -> Vec<&str> {
+        signing.keys().map(SigningKey::id).collect()
+    }
+
+    #[test]
+    fn the_key_that_the_database_knew_last_is_tried_first() -> Result<(), ConfigError> {
+        let signing = rotating()?;
+        let Keys { current, previous, verified } = &*signing.keys;
+        let previous = previous.as_ref().expect("two");
+        assert_eq!(ids(&signing), ["2", "1"]);
+        signing.verified(previous, Instant::now());
+        assert_eq!(ids(&signing), ["1", "2"]);
+        signing.verified(current, Instant::now());
+        assert_eq!(ids(&signing), ["2", "1"]);
         let a_while_ago = Instant::now().checked_sub(TRY_CURRENT_AGAIN).expect("a clock that has run for a second");
-        *signing.keys.previous_used.lock().expect("not poisoned") = Some(a_while_ago);
-        assert_eq!(ids(), ["2", "1"], "the present one is tried again");
+        verified.lock().expect("not poisoned").previous = Some(a_while_ago);
+        assert_eq!(ids(&signing), ["2", "1"], "the present one is tried again");
+        Ok(())
+    }
+
+    #[test]
+    fn a_login_that_began_before_the_current_key_was_verified_does_not_bring_the_previous_one_back()
+    -> Result<(), ConfigError> {
+        let signing = rotating()?;
+        let Keys { current, previous, .. } = &*signing.keys;
+        let previous = previous.as_ref().expect("two");
+        let early = Instant::now();
+        signing.verified(current, Instant::now());
+        signing.verified(previous, early);
+        assert_eq!(ids(&signing), ["2", "1"]);
+        // A database that does not know the current one all the same.
+        let after =
+            signing.keys.verified.lock().expect("not poisoned").current.expect("verified") + Duration::from_nanos(1);
+        signing.verified(previous, after);
+        assert_eq!(ids(&signing), ["1", "2"]);
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! Whose context is signed, with which keys, and how a session sees that the database has verified it.
 
+use std::time::Instant;
+
 use super::token::{Binding, Facts, SigningKey};
 use crate::config::{ContextSigning, SigningMode};
 
@@ -21,6 +23,7 @@ pub(crate) struct Token {
     text: String,
     facts: Facts,
     key: SigningKey,
+    signed_at: Instant,
     probe: (String, String),
 }
 
@@ -60,10 +63,12 @@ impl Signature {
     /// A token of each key, the one to be tried first at the end.
     pub(crate) fn tokens(&self, facts: Facts) -> Vec<Token> {
         let binding = Binding { facts, database: &self.database, session_user: &self.session_user };
+        let signed_at = Instant::now();
         let token = |key: &SigningKey| Token {
             text: key.sign(&binding, &self.values),
             facts,
             key: key.clone(),
+            signed_at,
             probe: self.probe.clone(),
         };
         let mut tokens: Vec<Token> = self.signing.keys().map(token).collect();
@@ -72,7 +77,7 @@ impl Signature {
     }
 
     pub(super) fn verified(&self, token: &Token) {
-        self.signing.verified(&token.key);
+        self.signing.verified(&token.key, token.signed_at);
     }
 }
 
