@@ -59,7 +59,7 @@ JS
 check jest npx --no-install jest --detectOpenHandles
 
 # And both have to fail when the table leaks.
-sed -i '/pgvpd_protect/d' schema.sql
+sed -i.bak '/pgvpd_protect/d' schema.sql
 leaks() { ! "$@" && grep -q 'orders leaks' "$folder/log"; }
 check 'vitest with a leak' leaks npx --no-install vitest run
 check 'jest with a leak' leaks npx --no-install jest

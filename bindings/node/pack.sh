@@ -60,9 +60,11 @@ pack() {
         echo "pack.sh: $tarball does not hold what it should (<) but what it has (>)" >&2
         exit 1
     fi
-    printf '%s  %s bytes packed, %s unpacked, %s files\n' "$(basename "$tarball")" "$(stat -c %s "$tarball")" \
+    printf '%s  %d bytes packed, %d unpacked, %d files\n' "$(basename "$tarball")" "$(wc -c <"$tarball")" \
         "$(tar -xzOf "$tarball" | wc -c)" "$#"
 }
-mapfile -t files < <(node -p "require('./package.json').files.join('\n')")
+# Not by mapfile, which macOS's bash does not have.
+files=()
+while read -r file; do files+=("$file"); done < <(node -p "require('./package.json').files.join('\n')")
 pack "$stage" package.json README.md LICENSE "${files[@]}"
 pack "$stage/npm/$platform" package.json README.md LICENSE "$addon"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the wheel into target/wheels, checks that it holds what it needs and nothing else, and prints its size.
 #
-#   bindings/python/build.sh             for this machine's libc
+#   bindings/python/build.sh             for this machine's libc, or for macOS
 #   bindings/python/build.sh --portable  for Linux with glibc 2.17 or later; fetches ziglang from PyPI
 #
 # Needs maturin: the one on PATH, else one that is installed into target/maturin.
@@ -12,21 +12,22 @@ target=${CARGO_TARGET_DIR:-$PWD/../../target}
 wheels=$target/wheels
 python=/usr/bin/python3
 [ -x "$python" ] || python=python3
-options=()
+options=(build --release --out "$wheels")
+maturin=$(command -v maturin || true)
 packages=('maturin>=1.9,<2')
 case "${1:-}" in
     '') ;;
     --portable)
-        options=(--zig --compatibility manylinux2014)
+        options+=(--zig --compatibility manylinux2014)
         packages+=(ziglang)
+        maturin=
         ;;
     *)
         sed -n '2,7s/^# \{0,1\}//p' "$0"
         exit 2
         ;;
 esac
-maturin=$(command -v maturin || true)
-if [ -z "$maturin" ] || [ ${#options[@]} -gt 0 ]; then
+if [ -z "$maturin" ]; then
     maturin=$target/maturin/bin/maturin
     [ -x "$maturin" ] || "$python" -m venv "$target/maturin"
     "$target/maturin/bin/pip" install -q --disable-pip-version-check "${packages[@]}"
@@ -34,7 +35,7 @@ if [ -z "$maturin" ] || [ ${#options[@]} -gt 0 ]; then
 fi
 
 rm -f "$wheels"/pgvpd-*.whl
-"$maturin" build --release --out "$wheels" "${options[@]}"
+"$maturin" "${options[@]}"
 wheel=$(echo "$wheels"/pgvpd-*.whl)
 
 "$python" - "$wheel" <<'CHECK'
