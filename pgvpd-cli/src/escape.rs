@@ -18,7 +18,7 @@ pub(crate) fn visible(text: &str) -> String {
 pub(crate) fn json(text: &str) -> String {
     let layout = |c| c == '\n';
     text.chars().fold(String::new(), |mut out, c| {
-        if unfit(c) && !layout(c) {
+        if is_unfit(c) && !layout(c) {
             let mut units = [0; 2];
             c.encode_utf16(&mut units).iter().for_each(|unit| push(&mut out, format_args!("\\u{unit:04x}")));
         } else {
@@ -46,7 +46,7 @@ pub(crate) fn sql(text: &str) -> String {
             }
             '\'' | '"' => {
                 let inner = quoted(&mut rest, c, false);
-                if inner.chars().any(unfit) {
+                if inner.chars().any(is_unfit) {
                     let inner = escaped(&inner.replace('\\', "\\\\"), unicode);
                     push(&mut out, format_args!("U&{c}{inner}{c}"));
                 } else {
@@ -58,7 +58,7 @@ pub(crate) fn sql(text: &str) -> String {
                 push(&mut out, format_args!("-{}", visible(&comment)));
             }
             '\n' => out.push('\n'),
-            c if unfit(c) => out.push(' '),
+            c if is_unfit(c) => out.push(' '),
             c => out.push(c),
         }
     }
@@ -82,7 +82,7 @@ fn quoted(rest: &mut Peekable<Chars<'_>>, quote: char, backslashes: bool) -> Str
 
 fn escaped(text: &str, escape: impl Fn(&mut String, char)) -> String {
     let mut out = String::with_capacity(text.len());
-    text.chars().for_each(|c| if unfit(c) { escape(&mut out, c) } else { out.push(c) });
+    text.chars().for_each(|c| if is_unfit(c) { escape(&mut out, c) } else { out.push(c) });
     out
 }
 
@@ -101,7 +101,7 @@ fn unicode_in_e(out: &mut String, c: char) {
 }
 
 /// Characters that control a terminal, change the direction of what follows, or cannot be seen.
-fn unfit(c: char) -> bool {
+pub(crate) fn is_unfit(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
             | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
@@ -126,7 +126,7 @@ mod tests {
         let name = "a\u{9b}\u{202e}\u{e0041}\x1b\n";
         let value = serde_json::json!({ "object": name });
         let text = json(&serde_json::to_string_pretty(&value).expect("JSON"));
-        assert!(!text.chars().any(|c| unfit(c) && c != '\n'), "{text:?}");
+        assert!(!text.chars().any(|c| is_unfit(c) && c != '\n'), "{text:?}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).expect("JSON"), value);
     }
 

@@ -1,6 +1,12 @@
 //! Exit codes, and the one place that prints why the program ends.
 
 use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::log_writer::at_most;
+
+/// How long the reason may take to be printed where somebody else reads standard error, and perhaps does not.
+const PRINT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why the program ends other than well.
 #[derive(Debug)]
@@ -23,6 +29,15 @@ impl Exit {
         let (code, error) = self.into_parts();
         if let Some(error) = error {
             anstream::eprintln!("pgvpd: {error:#}");
+        }
+        code
+    }
+
+    /// The same, for a service: it ends, whether its standard error is read or not.
+    pub(crate) fn report_in_time(self) -> ExitCode {
+        let (code, error) = self.into_parts();
+        if let Some(error) = error {
+            at_most(PRINT_TIMEOUT, move || anstream::eprintln!("pgvpd: {error:#}"));
         }
         code
     }

@@ -13,6 +13,8 @@ mod hints;
 mod init;
 mod key;
 mod key_table;
+mod log_text;
+mod log_writer;
 mod logging;
 mod manual;
 mod mistakes;

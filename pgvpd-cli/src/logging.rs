@@ -1,6 +1,8 @@
 //! The log: lines for people or JSON, to standard error.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
 
 use anyhow::Context as _;
 use pgvpd_core::config::LogFormat;
@@ -13,6 +15,9 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
+
+use crate::log_text::Fields;
+use crate::log_writer::{self, Flush, LostLines};
 
 /// Checks the filter, which only this part of the program understands.
 pub(crate) fn filter(config: &Config) -> Result<EnvFilter, ConfigError> {
@@ -29,19 +34,27 @@ pub(crate) fn filter(config: &Config) -> Result<EnvFilter, ConfigError> {
 #[derive(Clone)]
 pub(crate) struct Log {
     filter: reload::Handle<EnvFilter, Registry>,
+    lost: LostLines,
 }
 
 impl Log {
-    /// Installs the log for the process.
-    pub(crate) fn install(config: &Config) -> anyhow::Result<Self> {
+    /// Installs the log for the process. It ends when the [`Flush`] is dropped.
+    pub(crate) fn install(config: &Config) -> anyhow::Result<(Self, Flush)> {
         let (filter, handle) = reload::Layer::new(filter(config)?);
+        let (lines, flush, lost) = log_writer::start(std::io::stderr());
         let log = tracing_subscriber::registry().with(filter);
         let installed = match config.log_format {
-            LogFormat::Text => log.with(text(std::io::stderr, std::io::stderr().is_terminal())).try_init(),
-            LogFormat::Json => log.with(SessionNumbers).with(json(std::io::stderr)).try_init(),
+            LogFormat::Text => log.with(text(lines, std::io::stderr().is_terminal())).try_init(),
+            LogFormat::Json => log.with(SessionNumbers).with(json(lines)).try_init(),
         };
         installed.context("cannot install the log")?;
-        Ok(Self { filter: handle })
+        std::panic::set_hook(Box::new(log_panic));
+        Ok((Self { filter: handle, lost }, flush))
+    }
+
+    /// How many lines are not in it, since the start.
+    pub(crate) fn lost_lines(&self) -> u64 {
+        self.lost.total()
     }
 
     /// Takes the level of this configuration, which [`filter`] has checked.
@@ -52,6 +65,18 @@ impl Log {
     }
 }
 
+/// Logs a panic. The standard library's own hook writes to standard error itself, and would wait for whoever reads it.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    let location = panic.location().map(ToString::to_string);
+    let payload = panic.payload();
+    let message =
+        payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let message = message.unwrap_or("?");
+    tracing::error!(location, backtrace, error = message, "a thread panicked: this is a bug in pgvpd");
+}
+
 /// Lines for people.
 fn text<S, W>(writer: W, with_colors: bool) -> impl Layer<S>
 where
@@ -59,7 +84,8 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     // Errors would be reported to standard error, too, and panic where nobody reads that any more.
-    tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(with_colors).log_internal_errors(false)
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(with_colors);
+    layer.fmt_fields(Fields).log_internal_errors(false)
 }
 
 /// One object a line, everything at its top level: what an event says, and the session that it is about.

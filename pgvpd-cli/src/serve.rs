@@ -27,16 +27,18 @@ pub(crate) fn check(arguments: &Arguments) -> Outcome {
 /// `pgvpd`: runs the proxy until a signal, or an administrator, ends it.
 pub(crate) fn serve(arguments: Arguments) -> Outcome {
     let config = read(&arguments)?;
-    let log = Log::install(&config)?;
+    let (log, flush) = Log::install(&config)?;
     let log_format = config.log_format;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let outcome = runtime.block_on(run(arguments, config, log));
     // Tasks are dropped here; a host name that is still being resolved is not waited for.
     runtime.shutdown_timeout(Duration::from_millis(200));
-    match log_format {
+    let outcome = match log_format {
         LogFormat::Text => outcome,
         LogFormat::Json => Ok(outcome.unwrap_or_else(Exit::log)),
-    }
+    };
+    drop(flush);
+    Ok(outcome.unwrap_or_else(Exit::report_in_time))
 }
 
 async fn run(arguments: Arguments, config: Config, log: Log) -> Outcome {
@@ -47,6 +49,10 @@ async fn run(arguments: Arguments, config: Config, log: Log) -> Outcome {
     let proxy = Proxy::builder()
         .config(config.clone())
         .reload_from(move || read(&arguments))
+        .lost_log_lines({
+            let log = log.clone();
+            move || log.lost_lines()
+        })
         .on_reload(move |config| {
             warn_of(config);
             log.adapt(config);
@@ -111,7 +117,7 @@ async fn reload(proxy: &ProxyHandle) {
     systemd::reloading();
     match proxy.reload_again().await {
         Ok(reloaded) if reloaded.needs_restart.is_empty() => {}
-        Ok(reloaded) => warn!(options = ?reloaded.needs_restart, "these options change only with a restart"),
+        Ok(reloaded) => warn!(options = reloaded.needs_restart.join(", "), "these options change only with a restart"),
         Err(error) => error!(%error, "reload failed; the old configuration stays"),
     }
     systemd::reloaded();

@@ -4,6 +4,7 @@ use crate::config::{Config, Settings, TlsConfigs};
 use crate::proxy::{ProxyHandle, StartError, start};
 use crate::reload::ConfigSource;
 use crate::resolve::Resolver;
+use crate::stats::LostLogLines;
 use crate::tls::{ClientTls, UpstreamTls};
 use crate::{ConfigError, Origin};
 
@@ -31,6 +32,7 @@ pub struct ProxyBuilder {
     resolvers: Vec<Resolver>,
     tls: TlsConfigs,
     source: ConfigSource,
+    lost_log_lines: LostLogLines,
 }
 
 impl ProxyBuilder {
@@ -108,6 +110,14 @@ impl ProxyBuilder {
         self
     }
 
+    /// How many lines are missing from the program's log, for `pgvpd_log_lines_lost_total`. The library writes no log itself: it gives
+    /// its events to the subscriber of [`tracing`] that the program has installed, and waits for it.
+    #[must_use]
+    pub fn lost_log_lines(mut self, count: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        self.lost_log_lines = LostLogLines::counted_by(count);
+        self
+    }
+
     /// TCP port to listen on; 0 takes a free one.
     #[must_use]
     pub fn port(self, port: u16) -> Self {
@@ -138,6 +148,6 @@ impl ProxyBuilder {
     /// [`StartError`] where a setting is not valid or a listener cannot be opened.
     pub async fn start(self) -> Result<ProxyHandle, StartError> {
         let config = Config::from_settings_and_tls(self.settings, self.tls)?.with_resolvers(self.resolvers)?;
-        start(config, self.source).await
+        start(config, self.source, self.lost_log_lines).await
     }
 }

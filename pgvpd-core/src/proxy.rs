@@ -18,7 +18,7 @@ use crate::repeats;
 use crate::resolve::{self, ResolverStats};
 use crate::sessions::{self, SessionId};
 use crate::shared::Shared;
-use crate::stats::Stats;
+use crate::stats::{LostLogLines, Stats};
 use crate::status::Status;
 use crate::tls;
 use crate::{BindError, ConfigError};
@@ -105,10 +105,15 @@ pub(crate) struct Addresses {
     pub(crate) admin: Option<SocketAddr>,
 }
 
-pub(crate) async fn start(config: Config, source: ConfigSource) -> Result<ProxyHandle, StartError> {
+pub(crate) async fn start(
+    config: Config,
+    source: ConfigSource,
+    lost_log_lines: LostLogLines,
+) -> Result<ProxyHandle, StartError> {
     let audit = Audit::open(&config.audit)?;
     let mut shared = Shared::new(config);
     shared.source = source;
+    shared.counters.lost_log_lines = lost_log_lines;
     let shared = Arc::new(shared);
     shared.audit.use_opened(audit);
     let config = shared.config.load_full();

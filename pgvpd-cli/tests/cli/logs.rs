@@ -1,9 +1,11 @@
 //! The log: a line for each session's start and end, one number through all of them, and no flood.
 
+use std::os::unix::fs::PermissionsExt;
+
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Server, TestResult, eventually, log_in, log_in_with, orders};
+use crate::support::{PASSWORD, Server, TestResult, eventually, log_in, log_in_with, orders};
 
 /// The objects of a JSON log whose message is this.
 async fn lines(server: &Server, message: &str, count: usize) -> Vec<Value> {
@@ -79,5 +81,25 @@ async fn the_level_changes_with_a_reload() -> TestResult {
     let said = server.program.err.text();
     assert!(!said.contains("is not permitted"), "nothing below a warning was said meanwhile: {said}");
     assert_eq!(said.matches("configuration reloaded").count(), 1, "{said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_databases_name_cannot_look_like_a_field_or_a_line() -> TestResult {
+    let directory = tempfile::tempdir()?;
+    let users = directory.path().join("users.txt");
+    std::fs::write(&users, format!("\"app_user\" \"{PASSWORD}\"\n"))?;
+    std::fs::set_permissions(&users, std::fs::Permissions::from_mode(0o600))?;
+    let users = users.to_str().ok_or("UTF-8")?;
+    let server = Server::start(&["--pool-mode", "session", "--auth-file", users]).await;
+    let mut config = tokio_postgres::Config::new();
+    config.host(server.address.ip().to_string()).port(server.address.port()).user("app_user.acme").password(PASSWORD);
+    config.dbname("x\" tenant=\"globex\" y=\u{2029}2026-01-01T00:00:00Z\u{2028}ERROR");
+    assert!(config.connect(tokio_postgres::NoTls).await.is_err(), "there is no such database");
+    let line = server.program.err.line("cannot make an upstream connection").await;
+    assert!(
+        line.contains(r#"pool="app_user@x\" tenant=\"globex\" y=\u{2029}2026-01-01T00:00:00Z\u{2028}ERROR" "#),
+        "{line}"
+    );
     Ok(())
 }

@@ -13,6 +13,7 @@ mod docs;
 mod handover;
 mod init;
 mod key;
+mod log_readers;
 mod logs;
 mod manual_page;
 mod operations;

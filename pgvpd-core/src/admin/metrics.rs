@@ -81,7 +81,9 @@ impl Sheet {
         let is_draining = status.state == ProxyState::Draining;
         out.gauge("pgvpd_draining", "1 while no more clients are accepted", f64::from(u8::from(is_draining)))?;
         let errors = status.stats.audit_errors_total;
-        out.counter("pgvpd_audit_errors", "Events that could not be written to the audit stream", errors)
+        out.counter("pgvpd_audit_errors", "Events that could not be written to the audit stream", errors)?;
+        let lost = status.stats.log_lines_lost_total;
+        out.counter("pgvpd_log_lines_lost", "Lines missing from the log because nothing took them in time", lost)
     }
 
     fn clients(&self, out: &mut Out<'_, '_>) -> Result<(), Error> {

@@ -30,11 +30,32 @@ pub(crate) struct Counters {
     failed_resets: AtomicU64,
     tenant_timeouts: AtomicU64,
     lost_events: AtomicU64,
+    pub(crate) lost_log_lines: LostLogLines,
     from_client: AtomicU64,
     to_client: AtomicU64,
     requests: AtomicU64,
     usage: Mutex<Usage>,
     databases: Mutex<Databases>,
+}
+
+/// How many lines are missing from the log of the program that runs the proxy: it knows.
+#[derive(Default)]
+pub(crate) struct LostLogLines(Option<Box<dyn Fn() -> u64 + Send + Sync>>);
+
+impl LostLogLines {
+    pub(crate) fn counted_by(count: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self(Some(Box::new(count)))
+    }
+
+    fn total(&self) -> u64 {
+        self.0.as_ref().map_or(0, |count| count())
+    }
+}
+
+impl std::fmt::Debug for LostLogLines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.total().fmt(f)
+    }
 }
 
 /// Under which a login is counted that the server refused, instead of the proxy.
@@ -155,6 +176,7 @@ impl Counters {
             failed_resets_total: read(&self.failed_resets),
             tenant_timeouts_total: read(&self.tenant_timeouts),
             audit_errors_total: read(&self.lost_events),
+            log_lines_lost_total: self.lost_log_lines.total(),
             bytes_from_clients_total: read(&self.from_client),
             bytes_to_clients_total: read(&self.to_client),
             requests_total: read(&self.requests),
@@ -202,6 +224,8 @@ pub struct Stats {
     pub tenant_timeouts_total: u64,
     /// Events that could not be written to the audit stream since the start.
     pub audit_errors_total: u64,
+    /// Lines that are missing from the program's log since the start, because nothing took them in time.
+    pub log_lines_lost_total: u64,
     /// Bytes that clients have sent in sessions since the start.
     pub bytes_from_clients_total: u64,
     /// Bytes that servers have sent in sessions since the start.

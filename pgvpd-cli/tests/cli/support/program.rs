@@ -43,9 +43,14 @@ pub(crate) struct Program {
 impl Program {
     pub(crate) fn start(mut command: std::process::Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::spawn(command)
+    }
+
+    /// The same, with the streams that the command has; one that is not piped has no lines.
+    pub(crate) fn spawn(command: std::process::Command) -> Self {
         let mut child = Command::from(command).kill_on_drop(true).spawn().expect("the program runs");
-        let out = Lines::of(child.stdout.take().expect("piped"));
-        let err = Lines::of(child.stderr.take().expect("piped"));
+        let out = child.stdout.take().map_or_else(|| Lines::of(tokio::io::empty()), Lines::of);
+        let err = child.stderr.take().map_or_else(|| Lines::of(tokio::io::empty()), Lines::of);
         Self { child, out, err }
     }
 
@@ -56,6 +61,11 @@ impl Program {
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.pid()).expect("a process id")).expect("a process id");
         kill_process(pid, signal).expect("signalled");
+    }
+
+    /// The status it ends with, whether what it wrote is read or not.
+    pub(crate) async fn wait(&mut self) -> ExitStatus {
+        self.child.wait().await.expect("waited for")
     }
 
     /// The status it ends with, once all that it wrote is read.
@@ -75,19 +85,23 @@ impl Program {
 /// The lines of a stream, as they come.
 pub(crate) struct Lines {
     lines: watch::Receiver<Vec<String>>,
+    is_read: watch::Sender<bool>,
     reader: tokio::task::JoinHandle<()>,
 }
 
 impl Lines {
     fn of(stream: impl AsyncRead + Unpin + Send + 'static) -> Self {
         let (sender, lines) = watch::channel(Vec::new());
+        let (is_read, mut reads) = watch::channel(true);
         let reader = tokio::spawn(async move {
             let mut stream = BufReader::new(stream).lines();
-            while let Ok(Some(line)) = stream.next_line().await {
+            while reads.wait_for(|reads| *reads).await.is_ok()
+                && let Ok(Some(line)) = stream.next_line().await
+            {
                 sender.send_modify(|lines: &mut Vec<String>| lines.push(line));
             }
         });
-        Self { lines, reader }
+        Self { lines, is_read, reader }
     }
 
     /// The first line that contains `part`, waited for.
@@ -109,6 +123,11 @@ impl Lines {
     /// All that came so far.
     pub(crate) fn text(&self) -> String {
         self.lines.borrow().join("\n")
+    }
+
+    /// Reads no more, and keeps the pipe open; or reads on.
+    pub(crate) fn read_on(&self, reads: bool) {
+        let _ = self.is_read.send(reads);
     }
 
     /// Closes this end of the pipe.
