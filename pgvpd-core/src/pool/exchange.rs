@@ -47,11 +47,18 @@ pub(crate) enum Answer {
 pub(crate) struct Answers<'a, S> {
     conn: &'a mut Conn<S>,
     parameters: &'a mut Parameters,
+    /// ReadyForQuery messages that may come first, and are somebody else's.
+    spare_ready: u32,
 }
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Answers<'a, S> {
     pub(crate) fn new(conn: &'a mut Conn<S>, parameters: &'a mut Parameters) -> Self {
-        Self { conn, parameters }
+        Self { conn, parameters, spare_ready: 0 }
+    }
+
+    /// The same, after so many ReadyForQuery messages at most that belong to what was asked before.
+    pub(super) fn after_spare_ready(self, spare_ready: u32) -> Self {
+        Self { spare_ready, ..self }
     }
 
     /// The next message that is an answer: its type and its body.
@@ -69,7 +76,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Answers<'a, S> {
                     self.parameters.set(status.name, status.value);
                 }
                 tag::NOTICE_RESPONSE | tag::NOTIFICATION_RESPONSE => {}
-                found => return Ok((found, body)),
+                tag::READY_FOR_QUERY if self.spare_ready > 0 => self.spare_ready -= 1,
+                found => {
+                    self.spare_ready = 0;
+                    return Ok((found, body));
+                }
             }
         }
         Err(ExchangeError::Unexpected(char::from(tag::NOTICE_RESPONSE)))

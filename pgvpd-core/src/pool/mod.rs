@@ -27,7 +27,7 @@ pub(crate) use lease::{Attachment, Lease};
 use lease::{Place, Pooled};
 pub(crate) use ledger::PoolFigures;
 use ledger::{Ledger, Offer, OnePool, Turn};
-pub(crate) use reset::clean_up;
+pub(crate) use reset::{LeftBehind, clean_up};
 use servers::Servers;
 pub use servers::{ServerState, ServerStatus};
 

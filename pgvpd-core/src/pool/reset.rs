@@ -45,18 +45,32 @@ pub(crate) enum ResetError {
     Timeout,
 }
 
+/// How a session has left its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LeftBehind {
+    /// The state that the server was in last.
+    pub(crate) status: TransactionStatus,
+    /// ReadyForQuery messages that may still come ([`Tracker::spare_ready`](crate::wire::Tracker::spare_ready)).
+    pub(crate) spare_ready: u32,
+}
+
+impl LeftBehind {
+    /// Nothing but settings.
+    pub(crate) const IDLE: Self = Self { status: TransactionStatus::Idle, spare_ready: 0 };
+}
+
 /// Undoes what a session has left on a connection that has answered everything.
 pub(crate) async fn clean_up<S>(
     conn: &mut Conn<S>,
     parameters: &mut Parameters,
-    status: TransactionStatus,
+    left: LeftBehind,
     variables: &[VariableName],
     attach: Option<Function>,
 ) -> Result<Clean, ResetError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    tokio::time::timeout(RESET_TIMEOUT, undo(conn, parameters, status, variables, attach, &seed()))
+    tokio::time::timeout(RESET_TIMEOUT, undo(conn, parameters, left, variables, attach, &seed()))
         .await
         .unwrap_or(Err(ResetError::Timeout))
 }
@@ -64,7 +78,7 @@ where
 async fn undo<S>(
     conn: &mut Conn<S>,
     parameters: &mut Parameters,
-    status: TransactionStatus,
+    LeftBehind { status, spare_ready }: LeftBehind,
     variables: &[VariableName],
     attach: Option<Function>,
     seed: &str,
@@ -88,7 +102,7 @@ where
     }
     send(conn, &messages).await?;
 
-    let mut answers = Answers::new(conn, parameters);
+    let mut answers = Answers::new(conn, parameters).after_spare_ready(spare_ready);
     if status != TransactionStatus::Idle {
         answers.expect_command(b"ROLLBACK").await?;
     }

@@ -45,7 +45,8 @@ async fn reset(status: TransactionStatus, said: &[Vec<u8>], stays: bool) -> Resu
         drop(server);
         None
     };
-    let outcome = clean_up(&mut conn, &mut Parameters::default(), status, &variables(), None).await;
+    let left = LeftBehind { status, spare_ready: 0 };
+    let outcome = clean_up(&mut conn, &mut Parameters::default(), left, &variables(), None).await;
     drop(kept);
     outcome
 }
@@ -93,6 +94,19 @@ async fn whatever_else_the_server_says_the_connection_is_not_clean() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn ready_for_query_may_come_first_as_often_as_the_session_left_open() {
+    for (spare_ready, found, is_clean) in [(0, 0, true), (2, 0, true), (2, 2, true), (2, 3, false), (0, 1, false)] {
+        let (mut server, stream) = duplex(100_000);
+        let mut conn = Conn::new(stream);
+        let said = [ready(b'I').repeat(found), right().concat()].concat();
+        server.write_all(&said).await.expect("said");
+        let left = LeftBehind { spare_ready, ..LeftBehind::IDLE };
+        let outcome = clean_up(&mut conn, &mut Parameters::default(), left, &variables(), None).await;
+        assert_eq!(outcome.is_ok(), is_clean, "{found} of {spare_ready}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_goes_or_says_nothing_more_ends_the_reset() {
     let whole = right().concat();
     for end in 0..whole.len() {
@@ -113,7 +127,7 @@ async fn where_contexts_are_signed_a_connection_is_clean_only_with_a_new_nonce_a
         let mut conn = Conn::new(stream);
         server.write_all(&said.concat()).await.expect("said");
         let attach = Some(Function(16_384));
-        clean_up(&mut conn, &mut Parameters::default(), TransactionStatus::Idle, &variables(), attach).await
+        clean_up(&mut conn, &mut Parameters::default(), LeftBehind::IDLE, &variables(), attach).await
     };
     let clean = reset(b"(7,1700000000000000,42)", b"").await.expect("clean");
     assert_eq!(clean.facts, Some(Facts { pid: 7, backend_start: 1_700_000_000_000_000, nonce: 42 }));
@@ -129,9 +143,7 @@ async fn the_reset_is_one_write_and_each_has_a_seed_of_its_own() {
         let (mut server, stream) = duplex(100_000);
         let mut conn = Conn::new(stream);
         server.write_all(&right().concat()).await.expect("said");
-        clean_up(&mut conn, &mut Parameters::default(), TransactionStatus::Idle, &variables(), None)
-            .await
-            .expect("clean");
+        clean_up(&mut conn, &mut Parameters::default(), LeftBehind::IDLE, &variables(), None).await.expect("clean");
         drop(conn);
         let mut bytes = Vec::new();
         server.read_to_end(&mut bytes).await.expect("read");

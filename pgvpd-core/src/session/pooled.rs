@@ -26,7 +26,9 @@ use crate::context::{
 };
 use crate::error::Refusal;
 use crate::net::{Conn, Socket};
-use crate::pool::{Answer, Attachment, ExchangeError, Lease, PoolError, PoolKey, clean_up, run_calls, run_statement};
+use crate::pool::{
+    Answer, Attachment, ExchangeError, Lease, LeftBehind, PoolError, PoolKey, clean_up, run_calls, run_statement,
+};
 use crate::resolve::{Job, Membership, OwnSite, ResolveError, Resolved};
 use crate::sessions::{Record, SessionState};
 use crate::shared::Shared;
@@ -233,7 +235,7 @@ async fn bind_one(
 fn reset_aside(lease: Lease, shared: &Arc<Shared>, config: &Arc<Config>) {
     let (shared, config) = (Arc::clone(shared), Arc::clone(config));
     let tasks = shared.tasks.clone();
-    tasks.spawn(async move { reset(lease, TransactionStatus::Idle, &shared, &config).await });
+    tasks.spawn(async move { reset(lease, LeftBehind::IDLE, &shared, &config).await });
 }
 
 /// Works out the rest of the context: on this connection, or on one of the proxy's.
@@ -394,14 +396,14 @@ pub(super) async fn run(client: Conn<Socket>, session: PooledSession, shared: &A
             shared.cancels.cancel_backend(lease.cancel_key(), &config.upstream, CANCEL_TIMEOUT).await;
             return;
         }
-        reset(lease, left.status(), shared, &config).await;
+        reset(lease, left.behind(), shared, &config).await;
     };
     // A proxy that stops closes the connection instead.
     let _ = shared.abort.run_until_cancelled(released).await;
 }
 
 /// Resets a connection on which nothing is outstanding, and gives it back; or closes it.
-async fn reset(mut lease: Lease, status: TransactionStatus, shared: &Shared, config: &Config) {
+async fn reset(mut lease: Lease, left: LeftBehind, shared: &Shared, config: &Config) {
     let key = Arc::clone(lease.key());
     let attachment = lease.attachment();
     if attachment.is_some_and(|attachment| !attachment.facts.can_be_voided()) {
@@ -411,7 +413,7 @@ async fn reset(mut lease: Lease, status: TransactionStatus, shared: &Shared, con
     let (conn, parameters) = lease.parts();
     let attach = attachment.map(|attachment| attachment.attach);
     let variables: Vec<_> = config.identity.variables.iter().chain(config.identity.resolved.iter()).cloned().collect();
-    match clean_up(conn, parameters, status, &variables, attach).await {
+    match clean_up(conn, parameters, left, &variables, attach).await {
         Ok(clean) => lease.give_back(clean, &shared.config.load().pool),
         Err(error) => {
             shared.counters.count_failed_reset();

@@ -19,7 +19,7 @@ use super::relay::{AtEnd, Look, RelayEnd, Watch};
 use super::time_limit::TimeLimit;
 use crate::error::Refusal;
 use crate::net::{Conn, Socket};
-use crate::pool::Lease;
+use crate::pool::{Lease, LeftBehind};
 use crate::resolve::{Change, Membership};
 use crate::sessions::{Meter, SessionState};
 use crate::upstream::Parameters;
@@ -54,10 +54,6 @@ struct Server<'a> {
     /// Kept true for the connection's next session.
     parameters: Option<&'a mut Parameters>,
     status: TransactionStatus,
-    /// The server waits for the client's data.
-    is_copying_in: bool,
-    /// Every extended query is followed by a Sync.
-    is_synced: bool,
 }
 
 /// Changes of what resolvers have found.
@@ -96,8 +92,6 @@ impl<'a> SessionWatch<'a> {
             tracker: Tracker::default(),
             parameters: None,
             status: TransactionStatus::Idle,
-            is_copying_in: false,
-            is_synced: true,
         };
         Self {
             client: Scanner::default(),
@@ -160,7 +154,7 @@ impl<'a> SessionWatch<'a> {
         }
         let is_due = keeper.as_ref().is_some_and(|keeper| keeper.is_lost());
         let is_between_transactions = server.is_settled()
-            && server.is_synced
+            && server.tracker.is_synced()
             && server.status == TransactionStatus::Idle
             && client.is_between_messages();
         match &mut following.deadline {
@@ -178,7 +172,7 @@ impl<'a> SessionWatch<'a> {
     fn restoration(&mut self) -> Option<Restoration> {
         let keeper = self.keeper.as_mut().filter(|keeper| !keeper.is_busy())?;
         let may_put_in = self.server.is_settled()
-            && self.server.is_synced
+            && self.server.tracker.is_synced()
             && self.server.status != TransactionStatus::Failed
             // Cursors of the transaction go by the context that they were opened under.
             && (self.following.as_ref().is_none_or(|following| following.deadline.is_none())
@@ -212,7 +206,7 @@ impl<'a> SessionWatch<'a> {
         }
         let noted = Noted { keeper: self.keeper.as_mut(), hearing: self.hearing.as_mut() };
         let is_ready = self.server.scan(chunk, noted)?;
-        let is_settled = !self.server.tracker.is_outstanding();
+        let is_settled = !self.server.tracker.owes_answer();
         // With ReadyForQuery the next of several requests begins.
         if let Some(limit) = self.limit.as_mut().filter(|_| is_ready || is_settled) {
             limit.restart();
@@ -238,8 +232,8 @@ impl<'a> SessionWatch<'a> {
             && farewell != Farewell::Torn
             && (farewell == Farewell::Said || self.client.is_between_messages())
             && !self.keeper.is_some_and(|keeper| keeper.is_busy());
-        let Server { scanner, tracker, status, is_copying_in, is_synced, .. } = self.server;
-        is_usable.then_some(Left { scanner, tracker, status, is_copying_in, is_synced })
+        let Server { scanner, tracker, status, .. } = self.server;
+        is_usable.then_some(Left { scanner, tracker, status })
     }
 }
 
@@ -264,7 +258,7 @@ impl Server<'_> {
     /// What the client does.
     fn state(&self) -> SessionState {
         match self.status {
-            _ if self.tracker.is_outstanding() => SessionState::Active,
+            _ if self.tracker.owes_answer() => SessionState::Active,
             TransactionStatus::Idle => SessionState::Idle,
             TransactionStatus::InTransaction => SessionState::IdleInTransaction,
             TransactionStatus::Failed => SessionState::IdleInTransactionAborted,
@@ -276,41 +270,36 @@ impl Server<'_> {
         !self.tracker.is_outstanding() && self.scanner.is_between_messages()
     }
 
-    fn request(&mut self, message: u8) {
-        self.tracker.request(message);
-        match message {
-            tag::SYNC => self.is_synced = true,
-            tag::PARSE | tag::BIND | tag::DESCRIBE | tag::EXECUTE | tag::CLOSE | tag::FLUSH => self.is_synced = false,
-            _ => {}
-        }
+    /// True if the server has answered every request that it certainly answers.
+    fn has_answered(&self) -> bool {
+        !self.tracker.owes_answer() && self.scanner.is_between_messages()
     }
 
     /// Walks the server's next bytes. True if it has become ready for a query.
     fn scan(&mut self, chunk: &[u8], mut noted: Noted<'_>) -> Result<bool, RelayEnd> {
         let mut scanner = std::mem::take(&mut self.scanner);
-        let mut is_ready = false;
+        let (mut is_ready, mut tracked) = (false, Ok(()));
         let scanned = scanner.scan(chunk, is_noted, |tag, body| {
-            self.tracker.answer(tag);
+            let answered = self.tracker.answer(tag);
+            if tracked.is_ok() {
+                tracked = answered;
+            }
             is_ready |= tag == tag::READY_FOR_QUERY;
             self.note(tag, body, noted.reborrow());
         });
         self.scanner = scanner;
-        scanned.map(|()| is_ready).map_err(RelayEnd::UpstreamProtocol)
+        scanned.and(tracked).map(|()| is_ready).map_err(RelayEnd::UpstreamProtocol)
     }
 
     /// Takes in a message.
     fn note(&mut self, tag: u8, body: Option<&[u8]>, noted: Noted<'_>) {
         match (tag, body) {
-            (tag::COPY_IN_RESPONSE | tag::COPY_BOTH_RESPONSE, _) => self.is_copying_in = true,
-            (tag::ERROR_RESPONSE, _) => self.is_copying_in = false,
-            (tag::COMMAND_COMPLETE, command) => {
-                self.is_copying_in = false;
-                if let (Some(keeper), Some(command)) = (noted.keeper, command) {
+            (tag::COMMAND_COMPLETE, Some(command)) => {
+                if let Some(keeper) = noted.keeper {
                     keeper.on_command(command);
                 }
             }
             (tag::READY_FOR_QUERY, Some(body)) => {
-                self.is_copying_in = false;
                 self.status = TransactionStatus::parse(body).unwrap_or(TransactionStatus::Failed);
             }
             (tag::PARAMETER_STATUS, Some(body)) => {
@@ -341,7 +330,7 @@ fn is_noted(tag: u8) -> bool {
 
 impl Watch for SessionWatch<'_> {
     fn requests(&mut self, chunk: &[u8]) -> Result<Look, RelayEnd> {
-        let was_idle = !self.server.tracker.is_outstanding();
+        let was_idle = !self.server.tracker.owes_answer();
         let restoration = self.restoration();
         let mut farewell = None;
         let server = &mut self.server;
@@ -352,7 +341,7 @@ impl Watch for SessionWatch<'_> {
                 farewell = Some(start);
                 return ControlFlow::Break(());
             }
-            server.request(message);
+            server.tracker.request(message);
             requests += usize::from(matches!(message, tag::QUERY | tag::EXECUTE | tag::FUNCTION_CALL));
             ControlFlow::Continue(())
         });
@@ -412,8 +401,9 @@ impl Watch for SessionWatch<'_> {
 
     fn is_settled(&self) -> bool {
         // What waits for more from the client has no end.
-        let waits = !self.client.is_between_messages() || self.server.is_copying_in || !self.server.is_synced;
-        self.departure.is_some() && (waits || self.server.is_settled())
+        let tracker = &self.server.tracker;
+        let waits = !self.client.is_between_messages() || tracker.is_copying_in() || !tracker.is_synced();
+        self.departure.is_some() && (waits || self.server.has_answered())
     }
 
     fn poll_expired(&mut self, cx: &mut Context<'_>, undelivered: bool) -> Poll<RelayEnd> {
@@ -427,7 +417,7 @@ impl Watch for SessionWatch<'_> {
         }
         match &mut self.limit {
             Some(limit) => {
-                let is_outstanding = self.server.tracker.is_outstanding();
+                let is_outstanding = self.server.tracker.owes_answer();
                 limit.poll_expired(cx, is_outstanding, undelivered).map(RelayEnd::Refused)
             }
             None => Poll::Pending,
@@ -448,14 +438,12 @@ pub(super) struct Left {
     scanner: BodyScanner,
     tracker: Tracker,
     status: TransactionStatus,
-    is_copying_in: bool,
-    is_synced: bool,
 }
 
 impl Left {
-    /// The state that the server was in last.
-    pub(super) fn status(&self) -> TransactionStatus {
-        self.status
+    /// How the connection is, once [`Left::drain`] has come to its end.
+    pub(super) fn behind(&self) -> LeftBehind {
+        LeftBehind { status: self.status, spare_ready: self.tracker.spare_ready() }
     }
 
     /// Reads what the server still owes, and drops it. False where that has no end. Safe to cancel; the connection is of no
@@ -471,26 +459,32 @@ impl Left {
             tracker: std::mem::take(&mut self.tracker),
             parameters: Some(parameters),
             status: self.status,
-            is_copying_in: self.is_copying_in,
-            is_synced: self.is_synced,
         };
-        // A COPY whose client is gone ends only with the connection.
-        if !server.is_synced && !server.is_copying_in {
-            let mut message = Vec::new();
-            sync(&mut message);
-            conn.queue(&message);
-            server.request(tag::SYNC);
-            conn.flush().await.ok()?;
-        }
-        while !server.is_settled() {
-            if server.is_copying_in || !matches!(conn.fill().await, Ok(1..)) {
+        loop {
+            // A COPY whose client is gone ends only with the connection.
+            if server.tracker.is_copying_in() || server.tracker.has_lost_count() {
+                return None;
+            }
+            // What a COPY has ignored shows only with its end.
+            if !server.tracker.is_synced() {
+                let mut message = Vec::new();
+                sync(&mut message);
+                server.tracker.request(tag::SYNC);
+                conn.queue(&message);
+                conn.flush().await.ok()?;
+            }
+            if server.has_answered() {
+                break;
+            }
+            if !matches!(conn.fill().await, Ok(1..)) {
                 return None;
             }
             server.scan(conn.received(), Noted { keeper: None, hearing: None }).ok()?;
             conn.consume(usize::MAX);
         }
         self.status = server.status;
-        (!server.is_copying_in).then_some(())
+        self.tracker = server.tracker;
+        Some(())
     }
 }
 

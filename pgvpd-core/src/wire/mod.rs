@@ -104,4 +104,7 @@ pub enum WireError {
     /// A message ends before its fields do, or its fields before the message.
     #[error("malformed message of type {0:?}")]
     Malformed(char),
+    /// An answer to nothing that was asked.
+    #[error("message of type {0:?} that no request has asked for")]
+    Unasked(char),
 }
