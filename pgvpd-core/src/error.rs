@@ -12,7 +12,7 @@ use crate::resolve::{Fault, ResolveError};
 use crate::session::LoginError;
 use crate::tenant::{IdentityError, ParameterError, PolicyError, TenantLimitError};
 use crate::upstream::UpstreamError;
-use crate::wire::{ErrorResponse, Severity, SqlState, WireError};
+use crate::wire::{ErrorResponse, Severity, SqlState, WireError, normalize_setting_name};
 
 /// An error for the client, in the form that PostgreSQL gives errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,6 +143,9 @@ impl From<IdentityError> for Refusal {
             }
             IdentityError::Format { .. } => refusal.hint("tenant_format accepts only the canonical spelling."),
             IdentityError::Role(_) => refusal.hint("login_roles lists the roles that tenants may use."),
+            IdentityError::RoleNameTooLong(_) => {
+                refusal.hint("PostgreSQL's names have at most 63 bytes; it cuts longer ones off.")
+            }
             IdentityError::RoleTooLong(_) => {
                 refusal.hint("With isolation = role a tenant's name is part of its role's.")
             }
@@ -182,12 +185,29 @@ impl From<TenantLimitError> for Refusal {
 impl From<ParameterError> for Refusal {
     fn from(error: ParameterError) -> Self {
         match &error {
-            ParameterError::Forbidden(_) => Self::new(SqlState::INSUFFICIENT_PRIVILEGE, &error)
-                .hint("The proxy sets the tenant's context from the user name; remove the parameter."),
+            ParameterError::Forbidden(name) => {
+                Self::new(SqlState::INSUFFICIENT_PRIVILEGE, &error).hint(remedy(&normalize_setting_name(name)))
+            }
+            ParameterError::DatabaseTooLong(_) => Self::new(SqlState::INVALID_AUTHORIZATION, &error)
+                .hint("PostgreSQL's names have at most 63 bytes; it cuts longer ones off."),
             ParameterError::Options(_) => Self::new(SqlState::INSUFFICIENT_PRIVILEGE, &error),
             ParameterError::Replication => Self::new(SqlState::FEATURE_NOT_SUPPORTED, &error)
                 .hint("Replicate as a user listed in superuser_bypass."),
         }
+    }
+}
+
+/// Why a client cannot set this parameter, and what to do.
+fn remedy(parameter: &str) -> &'static str {
+    match parameter {
+        "role" | "session_authorization" => {
+            "The user name says which role a session has; remove the parameter. set_role has all sessions act as another one."
+        }
+        "row_security" => "Row-level security stays on for tenants; remove the parameter.",
+        "standard_conforming_strings" => {
+            "It stays on: with it off, a backslash could end a string that the application has quoted. Remove the parameter."
+        }
+        _ => "The proxy sets the tenant's context from the user name; remove the parameter.",
     }
 }
 

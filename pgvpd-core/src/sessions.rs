@@ -194,9 +194,9 @@ impl Record {
         self.who.tenant.as_deref().unwrap_or_default()
     }
 
-    /// The database: PostgreSQL takes the role's name where the client has named none.
+    /// The database that it is in, or is about to be.
     pub(crate) fn database(&self) -> &str {
-        if self.who.database.is_empty() { &self.who.role } else { &self.who.database }
+        &self.who.database
     }
 
     /// The process id of the backend that it has; `None` where it has none, or one that has not said.

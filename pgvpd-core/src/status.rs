@@ -177,7 +177,7 @@ pub struct SessionStatus {
     pub tenant: String,
     /// The role that it has in the database.
     pub role: String,
-    /// The database; empty where the client named none.
+    /// The database that it is in, also where the client has named none.
     pub database: String,
     /// Where it is: an address, or `unix`.
     pub client: String,

@@ -39,6 +39,7 @@ mod relay;
 mod resolvers;
 mod resolvers_cache;
 mod resolvers_live;
+mod session_database;
 mod setup_sql;
 mod shutdown;
 mod signing;

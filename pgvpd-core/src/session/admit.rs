@@ -47,6 +47,15 @@ pub(super) enum Route {
     Pool { database: Box<str> },
 }
 
+impl Route {
+    /// The database that it leads to.
+    fn database(&self) -> &str {
+        match self {
+            Self::Passthrough { database, .. } | Self::Pool { database } => database,
+        }
+    }
+}
+
 /// What is kept of an admission while its session is relayed. Dropping it frees its place.
 #[derive(Debug)]
 pub(super) struct Seat {
@@ -68,8 +77,12 @@ pub(super) fn admit(
     let mut query_timeout = None;
     let (identity, route, tenant) = if config.bypass.applies(user, address).map_err(Refusal::from)? {
         leg.admit_bypass(address, config)?;
-        let packet = bypass_startup(&client).encode().ok_or(LoginError::StartupTooLong)?;
-        (None, Route::Passthrough { packet, database: Box::default() }, None)
+        let startup = bypass_startup(&client);
+        // PostgreSQL takes the user's name where the client names none.
+        let named = startup.parameter("database").filter(|database| !database.is_empty());
+        let database = named.unwrap_or(user).into();
+        let packet = startup.encode().ok_or(LoginError::StartupTooLong)?;
+        (None, Route::Passthrough { packet, database }, None)
     } else {
         let identity = leg.identify(user, config).map_err(|refusal| console::hint(refusal, &client, config))?;
         let limits = config.limits_of(identity.tenant());
@@ -86,7 +99,7 @@ pub(super) fn admit(
         id,
         tenant: tenant.as_ref().map(|slot| Arc::clone(slot.name())),
         role: identity.as_ref().map_or(user, |(identity, _)| identity.role()).into(),
-        database: client.parameter("database").unwrap_or_default().into(),
+        database: route.database().into(),
         address,
         is_tls: leg.is_tls,
     };
@@ -109,7 +122,7 @@ fn route(client: &StartupMessage, identity: &Identity, config: &Config) -> Resul
                 own.extend(pinned_settings(client, &config.pin_settings).map_err(Refusal::from)?);
             }
             let startup = tenant_startup(client, identity, own).map_err(Refusal::from)?;
-            let database: Box<str> = startup.parameter("database").unwrap_or(identity.role()).into();
+            let database: Box<str> = startup.parameter("database").unwrap_or(identity.named_role()).into();
             let injection = injection.signed(config.signing.as_ref(), &database, identity.role());
             let packet = startup.encode().ok_or(LoginError::StartupTooLong)?;
             Ok((injection, Route::Passthrough { packet, database }))
@@ -151,11 +164,6 @@ impl Admission {
     /// A tenant's identity, and what is to be in force; `None` for a bypass user.
     pub(super) fn tenant(&self) -> Option<&(Identity, Injection)> {
         self.identity.as_ref()
-    }
-
-    /// The database as the client typed it.
-    pub(super) fn database(&self) -> &str {
-        self.client.parameter("database").unwrap_or_default()
     }
 
     /// The user name as the client typed it.

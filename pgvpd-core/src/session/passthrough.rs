@@ -170,7 +170,7 @@ fn role_key(admission: &Admission, config: &Config) -> Option<RoleKey> {
     let (identity, injection) = admission.tenant()?;
     Some(RoleKey {
         upstream: config.upstream.clone(),
-        database: admission.database().into(),
+        database: admission.record().who.database.clone(),
         login: identity.role().into(),
         role: injection.role().into(),
     })

@@ -172,6 +172,9 @@ pub enum IdentityError {
     /// With roles of tenants' own: PostgreSQL would cut the role's name off, and log in another tenant's.
     #[error("the role of tenant {0:?} has a name longer than {MAX_ROLE} bytes")]
     RoleTooLong(String),
+    /// PostgreSQL would cut the role's name off, and log in the one that the rest names.
+    #[error("the name of role {0:?} is longer than {MAX_ROLE} bytes")]
+    RoleNameTooLong(String),
     /// The role may not be named by a tenant login.
     #[error("role {0:?} is not permitted for tenant logins")]
     Role(String),
@@ -204,6 +207,9 @@ impl IdentityRules {
                 expected: self.variables.len(),
                 value_separator: self.value_separator.clone(),
             });
+        }
+        if role.len() > MAX_ROLE {
+            return Err(IdentityError::RoleNameTooLong(role.into()));
         }
         let tenant = values.first().map_or("", String::as_str);
         let own_role = self.role_per_tenant.then(|| format!("{role}{}{tenant}", self.separator));
@@ -306,6 +312,14 @@ mod tests {
         let rules = IdentityRules { login_roles: Some(["app_user".to_owned()].into()), ..one() };
         assert!(rules.identify("app_user.acme").is_ok());
         assert_eq!(rules.identify("App_User.acme"), Err(IdentityError::Role("App_User".into())));
+    }
+
+    #[test]
+    fn a_role_whose_name_postgresql_would_cut_off_is_refused() {
+        let rules = IdentityRules { login_roles: None, ..one() };
+        let (fits, long) = ("r".repeat(63), "r".repeat(64));
+        assert!(rules.identify(&format!("{fits}.acme")).is_ok());
+        assert_eq!(rules.identify(&format!("{long}.acme")), Err(IdentityError::RoleNameTooLong(long)));
     }
 
     #[test]

@@ -27,10 +27,13 @@ pub enum ParameterError {
     /// A replication stream does not pass through row-level security.
     #[error("replication connections cannot be scoped to a tenant")]
     Replication,
+    /// PostgreSQL would cut the database's name off, and log in to the one that the rest names.
+    #[error("the name of database {0:?} is longer than {MAX_NAME} bytes")]
+    DatabaseTooLong(String),
 }
 
-/// The startup message for a tenant's session: the role for the user, the filtered parameters, and `own`, what the
-/// proxy itself says of the session.
+/// The startup message for a tenant's session: the role for the user, the database, the filtered parameters, and `own`, what
+/// the proxy itself says of the session. It always names the database, so that everything that asks for it reads the same one.
 ///
 /// # Errors
 /// [`ParameterError`] for the first parameter that is refused.
@@ -49,13 +52,17 @@ pub fn tenant_startup(
     };
 
     let user = client.parameter("user").unwrap_or_default();
-    let mut parameters = vec![("user".to_owned(), identity.role().to_owned())];
+    // A client that names no database asks for the one named like the user; libpq spells that out.
+    let named = client.parameter("database").filter(|database| !database.is_empty() && *database != user);
+    let database = named.unwrap_or(identity.named_role());
+    if database.len() > MAX_NAME {
+        return Err(ParameterError::DatabaseTooLong(database.into()));
+    }
+    let mut parameters =
+        vec![("user".to_owned(), identity.role().to_owned()), ("database".to_owned(), database.to_owned())];
     for (name, value) in &client.parameters {
         match name.as_str() {
-            "user" => {}
-            // A client that names no database asks for the one named like the user; libpq spells that out.
-            "database" if value == user => parameters.push((name.clone(), identity.named_role().to_owned())),
-            "database" => parameters.push((name.clone(), value.clone())),
+            "user" | "database" => {}
             "options" => {
                 let settings: Vec<Setting> = split_options(value)?;
                 settings.iter().try_for_each(|setting| permit(&setting.name))?;
@@ -75,14 +82,14 @@ pub fn tenant_startup(
     Ok(StartupMessage { version: upstream_version(client), parameters })
 }
 
-/// The longest `application_name` that PostgreSQL keeps, in bytes (NAMEDATALEN - 1).
-const MAX_APPLICATION_NAME: usize = 63;
+/// The longest name that PostgreSQL keeps, in bytes (NAMEDATALEN - 1).
+const MAX_NAME: usize = 63;
 
 /// The same startup message with the tenant as its `application_name`: `pgvpd:<tenant>`, in the form that PostgreSQL would give it, with
 /// `?` for what is not printable ASCII.
 pub fn with_tenant_as_application_name(client: &StartupMessage, tenant: &str) -> StartupMessage {
     let tenant = tenant.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' });
-    let name = "pgvpd:".chars().chain(tenant).take(MAX_APPLICATION_NAME).collect();
+    let name = "pgvpd:".chars().chain(tenant).take(MAX_NAME).collect();
     let is_other = |name: &str| normalize_setting_name(name) != "application_name";
     let others = client.parameters.iter().filter(|(name, _)| is_other(name)).cloned();
     let parameters = others.chain([("application_name".to_owned(), name)]).collect();
@@ -194,8 +201,18 @@ mod tests {
 
     #[test]
     fn a_database_defaulted_to_the_user_name_follows_the_role() {
-        let parameters = rebuilt(&[("database", "app_user.acme")]).expect("valid");
-        assert_eq!(parameters[1], ("database".into(), "app_user".into()));
+        for defaulted in [&[("database", "app_user.acme")][..], &[("database", "")], &[]] {
+            let parameters = rebuilt(defaulted).expect("valid");
+            assert_eq!(parameters[1], ("database".into(), "app_user".into()));
+            assert_eq!(parameters.iter().filter(|(name, _)| name == "database").count(), 1);
+        }
+    }
+
+    #[test]
+    fn a_database_whose_name_postgresql_would_cut_off_is_refused() {
+        let (fits, long) = ("d".repeat(63), "d".repeat(64));
+        assert!(rebuilt(&[("database", &fits)]).is_ok());
+        assert_eq!(rebuilt(&[("database", &long)]), Err(ParameterError::DatabaseTooLong(long)));
     }
 
     #[test]
@@ -240,7 +257,8 @@ mod tests {
         assert_eq!(unknown_protocol_options(&message), ["_pq_.x"]);
         let upstream = tenant_startup(&message, &identity(), vec![]).expect("valid");
         assert_eq!(upstream.version, ProtocolVersion::LATEST);
-        assert_eq!(upstream.parameters, [("user".to_owned(), "app_user".to_owned())]);
+        let expected = [("user", "app_user"), ("database", "app_user")];
+        assert_eq!(upstream.parameters, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 
     #[test]
