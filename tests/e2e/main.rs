@@ -15,6 +15,7 @@ mod bad_input;
 mod cancel;
 mod console;
 mod console_access;
+mod console_agents;
 mod context;
 mod faults;
 mod framed;

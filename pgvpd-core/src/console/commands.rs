@@ -40,6 +40,7 @@ impl Run for Commands<'_> {
             Command::ShowParameter(name) => Some(vec![text(name)]),
             Command::SelectNumber(_) => Some(vec![int("?column?")]),
             Command::SelectVersion => Some(vec![text("version")]),
+            Command::SelectNothing => Some(vec![text("pg_advisory_unlock_all")]),
             _ => None,
         }
     }
@@ -58,7 +59,8 @@ impl Run for Commands<'_> {
             }
             Command::SelectNumber(value) => Ok(Outcome::table("SELECT 1", row(number(*value)))),
             Command::SelectVersion => Ok(Outcome::table("SELECT 1", row(Cell::Text(show::version().into())))),
-            Command::Set => Ok(Outcome::done("SET")),
+            Command::SelectNothing => Ok(Outcome::table("SELECT 1", row(Cell::Text(String::new())))),
+            Command::Setting(tag) => Ok(Outcome::done(*tag)),
             Command::Reload => self.reload().await,
             Command::Pause => self.pause().await,
             Command::Resume => self.resume().await,
@@ -71,6 +73,7 @@ impl Run for Commands<'_> {
             | Command::Begin
             | Command::Commit
             | Command::Rollback
+            | Command::DiscardAll
             | Command::Deallocate(_) => Err(Refusal::new(SqlState::FEATURE_NOT_SUPPORTED, "not here")),
         }
     }

@@ -263,6 +263,14 @@ impl Exchange {
                 self.transaction = InTransaction;
                 Ok(Outcome::done("BEGIN"))
             }
+            (Command::DiscardAll, InTransaction) => {
+                let message = "DISCARD ALL cannot run inside a transaction block";
+                Err(Refusal::new(SqlState::ACTIVE_TRANSACTION, message))
+            }
+            (Command::DiscardAll, _) => {
+                self.statements.clear();
+                Ok(Outcome::done("DISCARD ALL"))
+            }
             (Command::Deallocate(None), _) => {
                 self.statements.clear();
                 Ok(Outcome::done("DEALLOCATE ALL"))

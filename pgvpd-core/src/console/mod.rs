@@ -8,6 +8,7 @@ mod commands;
 mod exchange;
 mod parameters;
 mod show;
+mod show_stats;
 mod statement;
 mod table;
 mod words;
@@ -33,6 +34,9 @@ use crate::wire::{Frame, TransactionStatus, backend_key_data, ready_for_query};
 
 /// The name of the database.
 pub(crate) const DATABASE: &str = "pgvpd";
+
+/// Its names: agents that watch PgBouncer know its console's alone.
+pub(crate) const DATABASES: [&str; 2] = [DATABASE, "pgbouncer"];
 
 /// The longest message of an administrator's.
 const MAX_MESSAGE: usize = 64 * 1024;

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::show_stats;
 use super::statement::Topic;
 use super::table::{Table, int, microseconds, number, number_if, text};
-use crate::config::{Config, OPTIONS, OptionSpec, PoolMode, Relay};
+use crate::config::{Config, OPTIONS, OptionSpec, PoolMode};
 use crate::pool::ServerState;
 use crate::reload::needs_restart;
 use crate::sessions::{Record, SessionState};
 use crate::shared::Shared;
-use crate::stats::{DatabaseStatus, DatabaseUse};
 use crate::wire::{Cell, Column};
 
 /// The columns of a table.
@@ -23,9 +23,14 @@ pub(super) fn columns(topic: Topic) -> Vec<Column> {
             text("user"),
             int("cl_active"),
             int("cl_waiting"),
+            int("cl_active_cancel_req"),
+            int("cl_waiting_cancel_req"),
             int("sv_active"),
+            int("sv_active_cancel"),
+            int("sv_being_canceled"),
             int("sv_idle"),
             int("sv_used"),
+            int("sv_tested"),
             int("sv_login"),
             int("maxwait"),
             int("maxwait_us"),
@@ -66,6 +71,7 @@ pub(super) fn columns(topic: Topic) -> Vec<Column> {
             text("force_user"),
             int("pool_size"),
             int("min_pool_size"),
+            int("reserve_pool_size"),
             text("pool_mode"),
             int("max_connections"),
             int("current_connections"),
@@ -83,18 +89,17 @@ pub(super) fn columns(topic: Topic) -> Vec<Column> {
             int("rate_limit"),
             text("query_timeout"),
         ],
-        Topic::Stats => vec![
-            text("database"),
-            int("total_query_count"),
-            int("total_received"),
-            int("total_sent"),
-            int("total_wait_time"),
-            int("avg_query_count"),
-            int("avg_recv"),
-            int("avg_sent"),
-            int("avg_wait_time"),
-            int("total_session_count"),
+        Topic::Stats => show_stats::stats_columns(),
+        Topic::StatsTotals | Topic::StatsAverages => show_stats::one_kind_columns(),
+        Topic::Totals => show_stats::totals_columns(),
+        Topic::Users => vec![
+            text("name"),
+            int("pool_size"),
+            text("pool_mode"),
+            int("current_connections"),
+            int("current_client_connections"),
         ],
+        Topic::Mem => vec![text("name"), int("size"), int("used"), int("free"), int("memtotal")],
         Topic::Resolvers => vec![
             text("name"),
             int("total_query_count"),
@@ -120,9 +125,15 @@ pub(super) fn table(topic: Topic, shared: &Shared) -> Table {
         Topic::Databases => databases(shared, &config),
         Topic::Lists => lists(shared, &config),
         Topic::Tenants => tenants(shared, &config),
-        Topic::Stats => stats(shared, &config),
+        Topic::Stats => show_stats::stats(shared, &config),
+        Topic::StatsTotals => show_stats::stats_totals(shared, &config),
+        Topic::StatsAverages => show_stats::stats_averages(shared, &config),
+        Topic::Totals => show_stats::all_totals(shared, &config),
+        Topic::Users => users(shared, &config),
+        // There are no caches of objects of one size.
+        Topic::Mem => Vec::new(),
         Topic::Resolvers => resolvers(shared),
-        Topic::Config => OPTIONS.iter().map(|option| option_row(option, &config)).collect(),
+        Topic::Config => OPTIONS.iter().flat_map(|option| option_rows(option, &config)).collect(),
         Topic::Version => vec![vec![word(version())]],
         Topic::Help => HELP.iter().map(|(command, meaning)| vec![word(*command), word(*meaning)]).collect(),
     };
@@ -142,6 +153,11 @@ const HELP: &[(&str, &str)] = &[
     ("SHOW LISTS", "how many of everything"),
     ("SHOW TENANTS", "the busiest tenants, and their limits"),
     ("SHOW STATS", "what each database's clients have done, in all and per second of the last minute"),
+    ("SHOW STATS_TOTALS", "the same, in all alone"),
+    ("SHOW STATS_AVERAGES", "the same, per second alone"),
+    ("SHOW TOTALS", "the same, of all databases together"),
+    ("SHOW USERS", "each role that clients have, and its connections"),
+    ("SHOW MEM", "nothing: for tools that ask it of PgBouncer"),
     ("SHOW RESOLVERS", "what each resolver has done"),
     ("SHOW CONFIG", "each option's value; SHOW <option> shows one"),
     ("SHOW VERSION", "the release"),
@@ -203,9 +219,14 @@ fn pools(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
             word(pool.role),
             number(active),
             number(pool.waiting),
+            number(0),
+            number(0),
             number(pool.used),
+            number(0),
+            number(0),
             number(pool.idle.saturating_sub(pool.unchecked)),
             number(pool.unchecked),
+            number(0),
             number(pool.connecting),
             number(waited.as_secs()),
             number(waited.subsec_micros()),
@@ -214,8 +235,8 @@ fn pools(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
     }
     // Those that share nothing: a server connection each.
     for ((database, role, _), count) in linked {
-        let mut row = vec![word(database), word(role), number(count), number(0), number(count)];
-        row.extend((0..5).map(|_| number(0)));
+        let mut row = vec![word(database), word(role), number(count), number(0), number(0), number(0), number(count)];
+        row.extend((0..8).map(|_| number(0)));
         row.push(word(mode_name(PoolMode::None)));
         rows.push(row);
     }
@@ -307,6 +328,7 @@ fn databases(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
             Cell::Null,
             if_pooled(config.pool.size),
             if_pooled(config.pool.min_size),
+            number(0),
             word(mode_name(config.pool_mode)),
             if_pooled(config.pool.max_upstream_connections),
             number(connections),
@@ -315,6 +337,30 @@ fn databases(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
         ]
     };
     connections(shared, config).into_iter().map(row).collect()
+}
+
+/// Roles of clients, and of pools.
+fn users(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
+    let mut counts = BTreeMap::<String, (usize, usize)>::new();
+    for pool in shared.pools.status(&config.pool) {
+        counts.entry(pool.role).or_default().0 += pool.total;
+    }
+    for record in shared.live.all() {
+        let (connections, clients) = counts.entry(record.who.role.to_string()).or_default();
+        *connections += usize::from(!is_pooled(&record, config) && record.backend().is_some());
+        *clients += 1;
+    }
+    let has_pools = config.pool_mode != PoolMode::None;
+    let row = |(role, (connections, clients)): (String, (usize, usize))| {
+        vec![
+            word(role),
+            number_if(has_pools.then_some(config.pool.size)),
+            word(mode_name(config.pool_mode)),
+            number(connections),
+            number(clients),
+        ]
+    };
+    counts.into_iter().map(row).collect()
 }
 
 fn lists(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
@@ -369,29 +415,6 @@ fn tenants(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
     rows
 }
 
-fn stats(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
-    let sees_requests = config.relay == Relay::Framed || config.pool_mode != PoolMode::None;
-    let requests = |count: u64| number_if(sees_requests.then_some(count));
-    // What is moving counts as well as what has ended.
-    shared.stats();
-    let row = |DatabaseStatus { database, total, last_minute, .. }: DatabaseStatus| {
-        let DatabaseUse { requests: in_a_minute, from_client, to_client, waited, .. } = last_minute;
-        vec![
-            if database.is_empty() { Cell::Null } else { word(database) },
-            requests(total.requests),
-            number(total.from_client),
-            number(total.to_client),
-            microseconds(total.waited),
-            requests(in_a_minute / 60),
-            number(from_client / 60),
-            number(to_client / 60),
-            microseconds(waited / 60.0),
-            number(total.sessions),
-        ]
-    };
-    shared.counters.databases_status().into_iter().map(row).collect()
-}
-
 fn resolvers(shared: &Shared) -> Vec<Vec<Cell>> {
     let stats = shared.resolving_so_far().map(|resolving| resolving.stats()).unwrap_or_default();
     let row = |one: crate::ResolverStats| {
@@ -409,7 +432,67 @@ fn resolvers(shared: &Shared) -> Vec<Vec<Cell>> {
     stats.into_iter().map(row).collect()
 }
 
-fn option_row(option: &OptionSpec, config: &Config) -> Vec<Cell> {
+/// The names of options that monitoring looks for, as PgBouncer has them.
+const CALLED_BY_PGBOUNCER: &[(&str, &str)] = &[("max_client_connections", "max_client_conn")];
+
+fn option_rows(option: &OptionSpec, config: &Config) -> Vec<Vec<Cell>> {
     let changeable = if needs_restart(option.name) { "no" } else { "yes" };
-    vec![word(option.name), word(config.shown(option)), word(option.default), word(changeable)]
+    let row = |name: &str| vec![word(name), word(config.shown(option)), word(option.default), word(changeable)];
+    let other = CALLED_BY_PGBOUNCER.iter().filter(|(name, _)| *name == option.name).map(|(_, other)| *other);
+    std::iter::once(option.name).chain(other).map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// The names in the first cells of a page's tables, by the heading that they stand below.
+    fn documented(page: &str) -> BTreeMap<&str, Vec<&str>> {
+        let mut found = BTreeMap::<&str, Vec<&str>>::new();
+        let mut heading = "";
+        for line in page.lines() {
+            if let Some(title) = line.strip_prefix("#") {
+                heading = title.trim_start_matches('#').trim();
+            } else if let Some(first) = line.strip_prefix("| `").and_then(|row| row.split(" | ").next()) {
+                found
+                    .entry(heading)
+                    .or_default()
+                    .extend(first.split('`').step_by(2).filter(|name| !name.contains(',')));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn the_manual_has_every_table_with_its_columns() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/console.md");
+        let page = std::fs::read_to_string(page).expect("docs/console.md");
+        let documented = documented(&page);
+        for (name, topic) in Topic::ALL {
+            let is_one_line = matches!(topic, Topic::Lists | Topic::Version | Topic::Help | Topic::Mem | Topic::Totals);
+            if !is_one_line {
+                let mut known = documented.get(&*format!("SHOW {name}")).cloned().unwrap_or_default();
+                known.sort_unstable();
+                let mut columns: Vec<_> = columns(topic).into_iter().map(|column| column.name).collect();
+                columns.sort_unstable();
+                assert_eq!(known, columns, "SHOW {name}");
+            }
+            let is_listed =
+                page.lines().any(|line| line.starts_with("| `SHOW ") && line.contains(&format!("`{name}`")))
+                    || page.contains(&format!("| `SHOW {name}`"));
+            assert!(is_listed, "SHOW {name} is not among the commands");
+            assert!(HELP.iter().any(|(command, _)| *command == format!("SHOW {name}")) || name == "HELP", "{name}");
+        }
+        let shared = Shared::new(Config::default());
+        for row in lists(&shared, &Config::default()) {
+            let Some(Cell::Text(list)) = row.first() else { panic!("{row:?}") };
+            assert!(page.contains(&format!("`{list}`")), "SHOW LISTS: {list}");
+        }
+        for topic in Topic::ALL.map(|(_, topic)| topic) {
+            let Table { columns, rows } = table(topic, &shared);
+            assert!(rows.iter().all(|row| row.len() == columns.len()), "{topic:?}");
+        }
+    }
 }

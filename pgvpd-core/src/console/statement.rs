@@ -26,8 +26,8 @@ pub(super) enum Command {
     DisconnectTenant(Operand),
     /// Ends one session.
     DisconnectSession(Operand),
-    /// Sets what only drivers care for, and has no effect.
-    Set,
+    /// Sets, or puts back, what only drivers care for; without effect, and with this tag.
+    Setting(&'static str),
     /// Begins a transaction, which has no effect either.
     Begin,
     /// Ends it.
@@ -36,10 +36,14 @@ pub(super) enum Command {
     Rollback,
     /// Forgets prepared statements: this one, or all.
     Deallocate(Option<String>),
+    /// The same for all, as part of what a session starts with.
+    DiscardAll,
     /// `SELECT 1`, by which a connection is tried.
     SelectNumber(i64),
     /// `SELECT version()`
     SelectVersion,
+    /// `SELECT pg_advisory_unlock_all()`, by which drivers give a session back to their pool: there are no locks.
+    SelectNothing,
 }
 
 /// A table that can be shown.
@@ -52,6 +56,11 @@ pub(super) enum Topic {
     Lists,
     Tenants,
     Stats,
+    StatsTotals,
+    StatsAverages,
+    Totals,
+    Users,
+    Mem,
     Resolvers,
     Config,
     Version,
@@ -60,7 +69,7 @@ pub(super) enum Topic {
 
 impl Topic {
     /// The names, as they stand behind SHOW.
-    pub(super) const ALL: [(&'static str, Self); 11] = [
+    pub(super) const ALL: [(&'static str, Self); 16] = [
         ("POOLS", Self::Pools),
         ("CLIENTS", Self::Clients),
         ("SERVERS", Self::Servers),
@@ -68,6 +77,11 @@ impl Topic {
         ("LISTS", Self::Lists),
         ("TENANTS", Self::Tenants),
         ("STATS", Self::Stats),
+        ("STATS_TOTALS", Self::StatsTotals),
+        ("STATS_AVERAGES", Self::StatsAverages),
+        ("TOTALS", Self::Totals),
+        ("USERS", Self::Users),
+        ("MEM", Self::Mem),
         ("RESOLVERS", Self::Resolvers),
         ("CONFIG", Self::Config),
         ("VERSION", Self::Version),
@@ -154,13 +168,20 @@ fn command(words: &[Word]) -> Result<Command, Refusal> {
         (["BEGIN", ..] | ["START", "TRANSACTION", ..], _) => Ok(Command::Begin),
         (["COMMIT" | "END"] | ["COMMIT" | "END", "TRANSACTION" | "WORK"], _) => Ok(Command::Commit),
         (["ROLLBACK" | "ABORT"] | ["ROLLBACK" | "ABORT", "TRANSACTION" | "WORK"], _) => Ok(Command::Rollback),
-        (["DISCARD", "ALL"] | ["DEALLOCATE", "ALL"] | ["DEALLOCATE", "PREPARE", "ALL"], _) => {
-            Ok(Command::Deallocate(None))
-        }
+        (["DEALLOCATE", "ALL"] | ["DEALLOCATE", "PREPARE", "ALL"], _) => Ok(Command::Deallocate(None)),
+        (["DISCARD", "ALL"], _) => Ok(Command::DiscardAll),
+        (["DISCARD", "PLANS"], _) => Ok(Command::Setting("DISCARD PLANS")),
+        (["DISCARD", "SEQUENCES"], _) => Ok(Command::Setting("DISCARD SEQUENCES")),
+        (["DISCARD", "TEMP" | "TEMPORARY"], _) => Ok(Command::Setting("DISCARD TEMP")),
+        (["CLOSE", "ALL"], _) => Ok(Command::Setting("CLOSE CURSOR ALL")),
+        (["UNLISTEN", "*"], _) => Ok(Command::Setting("UNLISTEN")),
         (["DEALLOCATE", _] | ["DEALLOCATE", "PREPARE", _], [.., name]) => {
             Ok(Command::Deallocate(Some(name.text.clone())))
         }
-        (["RESET", _], _) => Ok(Command::Set),
+        (["RESET", _] | ["RESET", "SESSION", "AUTHORIZATION"], _) => Ok(Command::Setting("RESET")),
+        (["SELECT", "PG_ADVISORY_UNLOCK_ALL" | "PG_CATALOG.PG_ADVISORY_UNLOCK_ALL", "(", ")"], _) => {
+            Ok(Command::SelectNothing)
+        }
         (["SELECT", "VERSION" | "PG_CATALOG.VERSION", "(", ")"], _) => Ok(Command::SelectVersion),
         (["SELECT", number], _) if number.parse::<i64>().is_ok() => {
             Ok(Command::SelectNumber(number.parse().unwrap_or_default()))
@@ -194,15 +215,18 @@ fn show(what: &str) -> Result<Command, Refusal> {
     }
 }
 
+const SET: Command = Command::Setting("SET");
+
 /// What is set, by the words behind SET.
 fn set(keys: &[&str], words: &[Word]) -> Result<Command, Refusal> {
     let (keys, words) = match keys {
-        ["SESSION", "CHARACTERISTICS", ..] | ["TRANSACTION", ..] => return Ok(Command::Set),
+        ["SESSION", "CHARACTERISTICS", ..] | ["TRANSACTION", ..] => return Ok(SET),
+        ["SESSION", "AUTHORIZATION", "DEFAULT"] | ["ROLE", "NONE"] => return Ok(SET),
         ["SESSION" | "LOCAL", rest @ ..] => (rest, words.get(1..).unwrap_or_default()),
         all => (all, words),
     };
     let (name, value) = match (keys, words) {
-        (["TIME", "ZONE", ..], _) => return Ok(Command::Set),
+        (["TIME", "ZONE", ..], _) => return Ok(SET),
         (["NAMES", _], [_, value]) => ("client_encoding", value),
         ([_, "=" | "TO", _, ..], [name, _, value, ..]) => (&*name.text, value),
         _ => return Err(syntax(words)),
@@ -215,11 +239,11 @@ fn set(keys: &[&str], words: &[Word]) -> Result<Command, Refusal> {
     let is = |other: &str| name.eq_ignore_ascii_case(other);
     let is_utf8 = ["utf8", "utf-8", "unicode"].iter().any(|encoding| value.text.eq_ignore_ascii_case(encoding));
     match () {
-        () if is("client_encoding") && is_utf8 => Ok(Command::Set),
+        () if is("client_encoding") && is_utf8 => Ok(SET),
         () if is("client_encoding") => {
             Err(Refusal::new(SqlState::FEATURE_NOT_SUPPORTED, "the console speaks UTF8 alone"))
         }
-        () if OF_DRIVERS.iter().any(|known| is(known)) => Ok(Command::Set),
+        () if OF_DRIVERS.iter().any(|known| is(known)) => Ok(SET),
         () => Err(Refusal::new(SqlState::UNDEFINED_OBJECT, format_args!("there is no setting {name:?}"))),
     }
 }
@@ -320,9 +344,9 @@ mod tests {
             "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
             "SET datestyle TO 'ISO, MDY'",
             "SET search_path = a, b",
-            "RESET ALL",
+            "SET SESSION AUTHORIZATION DEFAULT",
         ] {
-            assert_eq!(one(text), Command::Set, "{text}");
+            assert_eq!(one(text), SET, "{text}");
         }
         assert_eq!(
             (one("BEGIN READ ONLY"), one("start transaction"), one("END")),
@@ -334,6 +358,22 @@ mod tests {
         );
         assert_eq!(one("SHOW standard_conforming_strings"), Command::ShowParameter("standard_conforming_strings"));
         assert!(matches!(one("SHOW pool_size"), Command::ShowOption(option) if option.name == "pool_size"));
+    }
+
+    #[test]
+    fn what_drivers_say_when_they_give_a_session_back_is_taken() {
+        for (text, tag) in [
+            ("RESET ALL", "RESET"),
+            ("RESET SESSION AUTHORIZATION", "RESET"),
+            ("CLOSE ALL", "CLOSE CURSOR ALL"),
+            ("UNLISTEN *", "UNLISTEN"),
+            ("DISCARD TEMP", "DISCARD TEMP"),
+            ("DISCARD SEQUENCES", "DISCARD SEQUENCES"),
+        ] {
+            assert_eq!(one(text), Command::Setting(tag), "{text}");
+        }
+        assert_eq!((one("DISCARD ALL"), one("DEALLOCATE ALL")), (Command::DiscardAll, Command::Deallocate(None)));
+        assert_eq!(one("SELECT pg_advisory_unlock_all();"), Command::SelectNothing);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Administrators who log in to the console: the database `pgvpd`, where `admin_users` are set.
+//! Administrators who log in to the console: the database `pgvpd`, or `pgbouncer`, where `admin_users` are set.
 //!
 //! Nobody finds out here who they are: a name that is not among them is asked for a proof as theirs are, and fails at the end of it.
 
@@ -13,7 +13,7 @@ use super::login::Negotiation;
 use super::visitor::Visitor;
 use crate::auth::Attempt;
 use crate::config::Config;
-use crate::console::{Administrator, Console, DATABASE};
+use crate::console::{Administrator, Console, DATABASES};
 use crate::error::Refusal;
 use crate::net::{Conn, Socket};
 use crate::repeats::Failure;
@@ -26,15 +26,19 @@ const MOST_CONSOLES: usize = 100;
 
 /// True where a client asks for the console, and there is one.
 pub(super) fn is_wanted(message: &StartupMessage, config: &Config) -> bool {
-    !config.admin_users.is_empty() && message.parameter("database") == Some(DATABASE)
+    !config.admin_users.is_empty() && names_console(message)
+}
+
+fn names_console(message: &StartupMessage) -> bool {
+    message.parameter("database").is_some_and(|database| DATABASES.contains(&database))
 }
 
 /// Says what is missing to who looks for the console where there is none.
 pub(super) fn hint(refusal: Refusal, message: &StartupMessage, config: &Config) -> Refusal {
     let names_tenant = message.parameter("user").is_some_and(|user| user.contains(&config.identity.separator));
-    match message.parameter("database") {
-        Some(DATABASE) if !names_tenant => refusal.hint("For the admin console set admin_users and auth_file."),
-        _ => refusal,
+    match names_console(message) && !names_tenant {
+        true => refusal.hint("For the admin console set admin_users and auth_file."),
+        false => refusal,
     }
 }
 

@@ -59,7 +59,7 @@ impl DatabaseUse {
         Self { waited: time.as_secs_f64(), ..Self::NOTHING }
     }
 
-    fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.sessions += other.sessions;
         self.requests = self.requests.wrapping_add(other.requests);
         self.from_client = self.from_client.wrapping_add(other.from_client);

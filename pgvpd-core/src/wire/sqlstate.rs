@@ -21,6 +21,8 @@ impl SqlState {
     pub const INSUFFICIENT_PRIVILEGE: Self = Self("42501");
     /// `53300`: a limit of connections is reached.
     pub const TOO_MANY_CONNECTIONS: Self = Self("53300");
+    /// `25001`: not inside a transaction.
+    pub const ACTIVE_TRANSACTION: Self = Self("25001");
     /// `25P02`: the transaction has failed, and ends before anything else.
     pub const IN_FAILED_TRANSACTION: Self = Self("25P02");
     /// `26000`: there is no prepared statement of this name.
