@@ -21,7 +21,7 @@ DO $installed$
 DECLARE
     owner name;
 BEGIN
-    IF to_regclass('pgvpd.signing_key') IS NULL OR to_regprocedure('pgvpd.check_owners()') IS NULL THEN
+    IF to_regprocedure('pgvpd.close_objects()') IS NULL THEN
         RAISE EXCEPTION 'audit.sql builds on setup.sql, which is not installed in this database or is older'
             USING ERRCODE = 'undefined_function', HINT = 'Run setup.sql of the same release first, then this file again.';
     END IF;
@@ -83,7 +83,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET quote_all_identifi
     ), relation AS MATERIALIZED (
         SELECT c.* FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't'
-          AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgvpd')
+          AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgvpd', 'pgvpd_private')
           AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
     ), granted AS (
         SELECT r.oid AS relid, a.grantee, a.privilege_type AS privilege, a.grantee = r.relowner AS by_owning
@@ -377,7 +377,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET quote_all_identifi
     ), telling AS (  -- what holds tenants' rows, and what reads it, at any depth
         SELECT r.relid FROM relation r
         WHERE r.kind = 'f' OR (r.kind IN ('r', 'p') AND (r.rls OR r.columns IS NOT NULL)) OR (r.kind = 'm' AND r.columns IS NOT NULL)
-        UNION ALL SELECT c.oid FROM pg_class c WHERE c.relnamespace = 'pgvpd'::regnamespace AND c.relkind = 'r'
+        UNION ALL SELECT c.oid FROM pg_class c
+        WHERE c.relnamespace IN ('pgvpd'::regnamespace, 'pgvpd_private'::regnamespace) AND c.relkind IN ('r', 'v')
         UNION SELECT w.ev_class FROM telling t JOIN rule w ON w.refobjid = t.relid AND w.ev_type = '1'
     ), view AS (
         SELECT r.*, EXISTS (SELECT FROM pg_class c, pg_options_to_table(c.reloptions) o WHERE c.oid = r.relid
@@ -433,17 +434,18 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET quote_all_identifi
           AND n.nspname NOT IN ('pg_catalog', 'information_schema')
           AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
     ), keeper AS (
-        SELECT relowner AS owner FROM pg_class WHERE oid = 'pgvpd.signing_key'::regclass
+        -- by its name, as a text: whoever runs this may have no right to look the name up
+        SELECT oid AS key, relowner AS owner FROM pg_class WHERE relnamespace = 'pgvpd_private'::regnamespace AND relname = 'signing_key'
     ), power AS (
         SELECT d.proowner, CASE WHEN r.rolsuper THEN 'a superuser' WHEN r.rolbypassrls THEN 'who has BYPASSRLS'
             WHEN EXISTS (SELECT FROM unbound u WHERE pg_has_role(d.proowner, u.owner, 'USAGE'))
                 THEN 'who owns tables of tenants where row-level security does not bind the owner'
-            WHEN has_table_privilege(d.proowner, to_regclass('pgvpd.signing_key'), 'SELECT') THEN 'who can read the signing key' END AS reason
+            WHEN has_table_privilege(d.proowner, (SELECT key FROM keeper), 'SELECT') THEN 'who can read the signing key' END AS reason
         FROM (SELECT DISTINCT proowner FROM definer) d JOIN pg_roles r ON r.oid = d.proowner
     ), own (signature, marker, verifies) AS (  -- our definers that everybody may call, and what their bodies cannot do without
         VALUES ('public.current_tenant_id()', 'public[.]pgvpd_context[(]''app[.]current_tenant_id''[)]', true),
                ('public.pgvpd_context(text)', 'key[.]opad.*key[.]ipad.*pgvpd[.]nonce[(][)]', true),
-               ('pgvpd.attach()', 'nextval[(]''pgvpd[.]session_nonce''[)]', false)
+               ('pgvpd.attach()', 'setval[(]''pgvpd_private[.]session_nonce''', false)
     ), installed AS (  -- what policies call
         SELECT p.oid, p.oid::regprocedure::text AS name, p.proowner, concat_ws(', ',
             CASE WHEN p.proowner IN (SELECT role FROM reach) THEN 'the application can act as its owner' END,
@@ -452,9 +454,10 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET quote_all_identifi
             CASE WHEN own.verifies AND p.proparallel = 's' THEN 'it is PARALLEL SAFE, and a worker has no context' END,
             CASE WHEN NOT p.prosecdef AND own.marker IS NOT NULL THEN 'it is not SECURITY DEFINER' END,
             CASE WHEN p.proowner <> keeper.owner AND own.marker IS NOT NULL THEN 'its owner is not that of the key' END,
+            CASE WHEN p.proname = 'pgvpd_get_auth' AND p.prosrc !~ 'pg_has_role[(]session_user' THEN 'it does not ask who calls' END,
             CASE WHEN p.prosrc !~ own.marker THEN 'its body is not pgvpd''s' END) AS faults, own.marker IS NOT NULL AS is_own
         FROM keeper, pg_proc p LEFT JOIN own ON to_regprocedure(own.signature) = p.oid
-        WHERE p.pronamespace = 'pgvpd'::regnamespace OR (p.pronamespace = 'public'::regnamespace
+        WHERE p.pronamespace IN ('pgvpd'::regnamespace, 'pgvpd_private'::regnamespace) OR (p.pronamespace = 'public'::regnamespace
             AND p.proname ~ '^(current_tenant_id|pgvpd_(context.*|protect.*|notify.*|status|audit|get_auth))$')
     )
     SELECT 'A11', 'critical', d.name,
@@ -541,9 +544,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET quote_all_identifi
         FROM pg_language WHERE lanpltrusted AND lanname NOT IN ('sql', 'plpgsql')
         UNION ALL SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, oid, oid::regclass::text, 'pgvpd', relowner,
             coalesce(relacl, acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner))
-        FROM pg_class WHERE relnamespace = 'pgvpd'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'S')
-        UNION ALL SELECT 'TABLE', c.oid, c.oid::regclass::text, 'pgvpd', c.relowner, a.attacl
-        FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attacl IS NOT NULL WHERE c.relnamespace = 'pgvpd'::regnamespace
+        FROM pg_class WHERE relnamespace IN ('pgvpd'::regnamespace, 'pgvpd_private'::regnamespace) AND relkind IN ('r', 'p', 'v', 'm', 'S')
         UNION ALL SELECT 'ROUTINE', oid, oid::regprocedure::text, pronamespace::regnamespace::text, proowner,
             coalesce(proacl, acldefault('f', proowner)) FROM pg_proc
     ), granted AS MATERIALIZED (
@@ -611,9 +612,18 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET quote_all_identifi
            format('REVOKE EXECUTE ON ROUTINE %s FROM %s;', l.routines, l.grantees)
     FROM library l
     UNION ALL
-    SELECT 'A29', 'critical', g.name, format('the application has rights on what signs and verifies the context: %s', g.privileges),
-           g.disowned || 'REVOKE ALL ON ' || g.revoked
-    FROM granted g WHERE g.class IN ('TABLE', 'SEQUENCE')
+    SELECT 'A29', 'critical', g.name, format('the application can act as the owner of this %s', lower(g.class)), g.disowned
+    FROM granted g WHERE g.class IN ('TABLE', 'SEQUENCE') AND g.disowned <> ''
+    UNION ALL  -- for every role, not only the application's
+    SELECT 'A29', 'critical', o.name, format('%s: rights on what signs and verifies contexts, or shows verifiers: %s',
+               string_agg(DISTINCT a.role, ', '), string_agg(DISTINCT a.privilege_type, ', ')),
+           format('REVOKE ALL ON %s %s FROM %s CASCADE;', o.class, o.name, string_agg(DISTINCT a.role, ', '))
+    FROM pgvpd.own_objects() o, LATERAL (
+        SELECT x.privilege_type, x.is_grantable, CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(x.grantee) END AS grantee,
+               CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END AS role
+        FROM aclexplode(o.acl) x WHERE x.grantee <> o.owner) a
+    WHERE o.is_secret AND (a.privilege_type, a.grantee, a.is_grantable) IS DISTINCT FROM (o.privilege, o.meant, false)
+    GROUP BY o.class, o.name
     UNION ALL
     SELECT 'A31', 'info', quote_ident(p.pubname), 'publishes rows of all tenants: ' || p.tables,
            '-- confirm that each subscriber may have them, or set row filters'
@@ -692,11 +702,11 @@ BEGIN
         FROM pg_proc p JOIN pg_namespace n ON n.nspname = 'pgvpd'
         WHERE p.oid = 'public.pgvpd_audit(text[], text[])'::regprocedure OR (p.pronamespace = n.oid AND starts_with(p.proname, 'audit_'))
     LOOP
-        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', routine.name);
         IF routine.is_foreign THEN
             EXECUTE format('ALTER FUNCTION %s OWNER TO %I', routine.name, routine.installer);
         END IF;
     END LOOP;
+    PERFORM pgvpd.close_objects();
     PERFORM pgvpd.check_owners();
 END
 $owners$;

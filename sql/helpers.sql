@@ -23,7 +23,7 @@ DO $installed$
 DECLARE
     owner name;
 BEGIN
-    IF to_regprocedure('public.pgvpd_context(text)') IS NULL OR to_regprocedure('pgvpd.check_owners()') IS NULL THEN
+    IF to_regprocedure('public.pgvpd_context(text)') IS NULL OR to_regprocedure('pgvpd.close_objects()') IS NULL THEN
         RAISE EXCEPTION 'helpers.sql builds on setup.sql, which is not installed in this database or is older'
             USING ERRCODE = 'undefined_function', HINT = 'Run setup.sql of the same release first, then this file again.';
     END IF;
@@ -98,9 +98,6 @@ BEGIN
     RETURN NULL;
 END $$;
 
-GRANT EXECUTE ON FUNCTION pgvpd.to_text_array(text), pgvpd.to_uuid_array(text), pgvpd.to_bigint_array(text),
-    pgvpd.to_bpchar_array(text) TO PUBLIC;
-
 -- The contexts, for policies and queries. They ask pgvpd_context, whose body a signed context replaces.
 CREATE OR REPLACE FUNCTION public.pgvpd_context_array(var text) RETURNS text[]
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS
@@ -118,9 +115,6 @@ $$ BEGIN RETURN value = ANY (public.pgvpd_context_uuid_array(var)); END $$;
 CREATE OR REPLACE FUNCTION public.pgvpd_context_text_contains(var text, value text) RETURNS boolean
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS
 $$ BEGIN RETURN value = ANY (public.pgvpd_context_array(var)); END $$;
-
-GRANT EXECUTE ON FUNCTION public.pgvpd_context_array(text), public.pgvpd_context_uuid_array(text),
-    public.pgvpd_context_contains(text, uuid), public.pgvpd_context_text_contains(text, text) TO PUBLIC;
 
 -- The SQL expression that reads a variable as an array to compare a column of this type with, or NULL if there is none. The
 -- cast keeps ANY from taking (SELECT ...) for a set of rows.
@@ -266,8 +260,6 @@ BEGIN
     PERFORM pgvpd.warn_of_gaps(table_name, 'pgvpd_visible_guard', 'pgvpd_protect_acl', quote_literal(paths));
 END
 $protect_acl$;
-REVOKE EXECUTE ON FUNCTION public.pgvpd_protect_acl(regclass, jsonb), pgvpd.path_condition(regclass, jsonb, bigint),
-    pgvpd.check_when(regclass, text, bigint) FROM PUBLIC;
 
 -- What a resolver found is void once the rows change that it read. A trigger on them tells the proxies:
 --     SELECT pgvpd_notify_on_change('members', 'org_membership', 'user_id');
@@ -414,9 +406,10 @@ BEGIN
     END LOOP;
 END
 $notify_off$;
-REVOKE EXECUTE ON FUNCTION public.pgvpd_notify_on_change(regclass, text, text[]), public.pgvpd_notify_on_change(regclass, text, text),
-    public.pgvpd_notify_off(regclass, text), pgvpd.notify_change() FROM PUBLIC;
 
-DO $owners$ BEGIN PERFORM pgvpd.check_owners(); END $owners$;
+DO $owners$ BEGIN
+    PERFORM pgvpd.close_objects();
+    PERFORM pgvpd.check_owners();
+END $owners$;
 
 COMMIT;

@@ -45,8 +45,6 @@ END
 $schema$;
 -- Takes a lock that lasts to the end of the transaction: a second copy in the same database waits here.
 COMMENT ON SCHEMA pgvpd IS 'pgvpd internals, see sql/setup.sql';
-REVOKE ALL ON SCHEMA pgvpd FROM PUBLIC;
-GRANT USAGE ON SCHEMA pgvpd TO PUBLIC;
 
 -- Role app_user; pgvpd_owner, who owns the key and the functions that verify with it; and where pgvpd_get_auth can be created,
 -- pgvpd_auth, the only one to call it. Without a password, because a default one would be a hole, and never one that row-level
@@ -126,32 +124,208 @@ BEGIN
 END
 $owner$;
 
+-- Schema pgvpd_private: the tables and sequences. CREATE RULE, CREATE TRIGGER and REFERENCES lock the relation that they name
+-- before they look at rights, and every tenant's statements would wait for such a lock. A name in a schema in which a role has no
+-- USAGE is refused before. So its owner, who also owns the functions that verify, is the only one to have any right in it.
+DO $private$
+DECLARE
+    installer name := (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'pgvpd');
+    owner name := CASE WHEN pg_has_role(to_regrole('pgvpd_owner'),
+        CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END) THEN 'pgvpd_owner' ELSE installer END;
+    present name := (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'pgvpd_private');
+BEGIN
+    IF present IS NULL THEN
+        EXECUTE format('CREATE SCHEMA pgvpd_private AUTHORIZATION %I', owner);
+    ELSIF present NOT IN ('pgvpd_owner', installer) AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = present) THEN
+        RAISE EXCEPTION 'schema pgvpd_private belongs to role %, and not to pgvpd', present
+            USING ERRCODE = 'insufficient_privilege', HINT = 'Find out what it is for. If it can go: DROP SCHEMA pgvpd_private;';
+    ELSIF present <> owner AND owner = 'pgvpd_owner' THEN
+        EXECUTE format('ALTER SCHEMA pgvpd_private OWNER TO %I', owner);
+    END IF;
+    COMMENT ON SCHEMA pgvpd_private IS 'pgvpd''s keys and what else nobody may name, see sql/setup.sql';
+END
+$private$;
+
+-- Earlier releases had the tables and the sequence in schema pgvpd. To move them takes a lock for which every open transaction of a
+-- tenant's has to end, and everybody else waits meanwhile: so it is tried for half a second at a time. The sequence comes along as
+-- it is, because the nonces of sessions that are open are values of it.
+DO $move$
+DECLARE
+    -- What an earlier release that was run over this one has made.
+    new_nonces boolean := to_regclass('pgvpd.session_nonce') IS NOT NULL AND to_regclass('pgvpd_private.session_nonce') IS NOT NULL;
+    former text[] := ARRAY(
+        SELECT format('ALTER %s pgvpd.%I SET SCHEMA pgvpd_private', CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, relname)
+        FROM pg_class WHERE relnamespace = 'pgvpd'::regnamespace
+            AND (relname, relkind) IN (('signing_key', 'r'), ('tenant_role', 'r'), ('session_nonce', 'S')));
+    change text;
+    attempts int := 0;
+    before CONSTANT text := current_setting('lock_timeout');
+BEGIN
+    WHILE former <> '{}' LOOP
+        BEGIN
+            PERFORM set_config('lock_timeout', '500ms', true);
+            IF new_nonces THEN
+                DROP SEQUENCE pgvpd_private.session_nonce;
+            END IF;
+            FOREACH change IN ARRAY former LOOP
+                EXECUTE change;
+            END LOOP;
+            former := '{}';
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            attempts := attempts + 1;
+            IF attempts >= 60 THEN
+                RAISE EXCEPTION 'the tables of schema pgvpd are in use by transactions that do not end'
+                    USING ERRCODE = 'lock_not_available', DETAIL = (
+                        SELECT format('Process %s.', string_agg(DISTINCT l.pid::text, ', ')) FROM pg_locks l
+                        WHERE l.relation IN (to_regclass('pgvpd.signing_key'), to_regclass('pgvpd.tenant_role'),
+                            to_regclass('pgvpd.session_nonce')) AND l.pid <> pg_backend_pid()),
+                    HINT = 'Nothing has changed. Run this file again when these have ended, or end them with pg_terminate_backend().';
+            END IF;
+            PERFORM pg_sleep(0.5);
+        END;
+        PERFORM set_config('lock_timeout', before, true);
+    END LOOP;
+END
+$move$;
+
+-- Running this file again takes no lock on any of these: somebody may have them in use.
 DO $tables$ BEGIN
     -- The keys that sign contexts, as HMAC (RFC 2104) uses them: padded with zeros to 64 bytes, XOR 0x36 and XOR 0x5c. So the
     -- built-in sha256() is all that is needed. A key that has expired still says that contexts are signed here.
-    IF to_regclass('pgvpd.signing_key') IS NULL THEN
-        CREATE TABLE pgvpd.signing_key (
+    IF to_regclass('pgvpd_private.signing_key') IS NULL THEN
+        CREATE TABLE pgvpd_private.signing_key (
             kid text PRIMARY KEY CHECK (kid ~ '^[A-Za-z0-9_-]{1,16}$'),
             ipad bytea NOT NULL CHECK (octet_length(ipad) = 64),
             opad bytea NOT NULL CHECK (octet_length(opad) = 64),
             not_after timestamptz NOT NULL DEFAULT 'infinity'
         );
-        COMMENT ON TABLE pgvpd.signing_key IS 'secret: pg_dump --exclude-table-data=pgvpd.signing_key leaves it out';
+    END IF;
+    IF (obj_description('pgvpd_private.signing_key'::regclass, 'pg_class') LIKE '%=pgvpd_private.signing_key %') IS NOT TRUE THEN
+        COMMENT ON TABLE pgvpd_private.signing_key IS 'secret: pg_dump --exclude-table-data=pgvpd_private.signing_key leaves it out';
     END IF;
     -- Moved by attach() alone. Its currval() belongs to one session, and no client can set it.
-    IF to_regclass('pgvpd.session_nonce') IS NULL THEN
-        CREATE SEQUENCE pgvpd.session_nonce AS bigint NO CYCLE;
+    IF to_regclass('pgvpd_private.session_nonce') IS NULL THEN
+        CREATE SEQUENCE pgvpd_private.session_nonce AS bigint NO CYCLE;
     END IF;
     -- Role per tenant (isolation = role): whose role it is.
-    IF to_regclass('pgvpd.tenant_role') IS NULL THEN
-        CREATE TABLE pgvpd.tenant_role (rolname name PRIMARY KEY, tenant text NOT NULL CHECK (tenant <> ''));
+    IF to_regclass('pgvpd_private.tenant_role') IS NULL THEN
+        CREATE TABLE pgvpd_private.tenant_role (rolname name PRIMARY KEY, tenant text NOT NULL CHECK (tenant <> ''));
+    END IF;
+    -- How often a key has been changed or removed, as a snapshot shows it; and as no snapshot hides it, with the time until which
+    -- what was before still counts: see pgvpd_private.is_current().
+    IF to_regclass('pgvpd_private.key_generation') IS NULL THEN
+        CREATE TABLE pgvpd_private.key_generation (generation bigint NOT NULL);
+        CREATE SEQUENCE pgvpd_private.key_end AS bigint MINVALUE 0;
+        INSERT INTO pgvpd_private.key_generation VALUES (0);
+        PERFORM setval('pgvpd_private.key_end', 0);
     END IF;
 END $tables$;
 
+-- What rights alone would guard, also where they are lost, as in a dump without them: nobody but the owner sees rows, whoever was
+-- granted SELECT. The nonces need no log from 15 on: no value of them has to outlive a crash.
+DO $guard$
+DECLARE
+    change text;
+    before CONSTANT text := current_setting('lock_timeout');
+BEGIN
+    PERFORM set_config('lock_timeout', '5s', true);
+    FOR change IN
+        SELECT format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', oid::regclass) FROM pg_class
+        WHERE relnamespace = 'pgvpd_private'::regnamespace AND relkind = 'r' AND NOT relrowsecurity
+        UNION ALL
+        SELECT 'ALTER SEQUENCE pgvpd_private.session_nonce SET UNLOGGED' FROM pg_class
+        WHERE oid = 'pgvpd_private.session_nonce'::regclass AND relpersistence = 'p'
+            AND current_setting('server_version_num')::int >= 150000
+    LOOP
+        EXECUTE change;
+    END LOOP;
+    PERFORM set_config('lock_timeout', before, true);
+END
+$guard$;
+
+-- The names that administrators and earlier releases know. Views, because what is locked here keeps no tenant waiting; each shows
+-- and takes rows for those alone whom row-level security of its table does not bind: the owner and superusers.
+DO $views$ BEGIN
+    IF to_regclass('pgvpd.signing_key') IS NULL THEN
+        CREATE VIEW pgvpd.signing_key WITH (security_barrier) AS
+            SELECT kid, ipad, opad, not_after FROM pgvpd_private.signing_key
+            WHERE NOT row_security_active('pgvpd_private.signing_key'::regclass) WITH CASCADED CHECK OPTION;
+    END IF;
+    IF to_regclass('pgvpd.tenant_role') IS NULL THEN
+        CREATE VIEW pgvpd.tenant_role WITH (security_barrier) AS
+            SELECT rolname, tenant FROM pgvpd_private.tenant_role
+            WHERE NOT row_security_active('pgvpd_private.tenant_role'::regclass) WITH CASCADED CHECK OPTION;
+    END IF;
+END $views$;
+
+-- A key's end is the clock's, also for a transaction of REPEATABLE READ that began before the key was changed and goes on seeing it
+-- as it was. Called as such a change commits; key_end holds the number of the change, in its last ten bits, and the microsecond at
+-- which the key ends.
+CREATE OR REPLACE FUNCTION pgvpd_private.key_changed() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $key_changed$
+DECLARE
+    ends timestamptz := clock_timestamp();
+    number bigint;
+BEGIN
+    IF TG_OP = 'UPDATE' AND (NEW.kid, NEW.ipad, NEW.opad) = (OLD.kid, OLD.ipad, OLD.opad) THEN
+        ends := greatest(ends, least(NEW.not_after, '2200-01-01 00:00+00'));
+    ELSIF OLD.not_after <= ends THEN
+        RETURN NULL;  -- it had ended before
+    END IF;
+    UPDATE pgvpd_private.key_generation SET generation = generation + 1 RETURNING generation INTO number;
+    number := setval('pgvpd_private.key_end', (floor(extract(epoch FROM ends) * 1000000)::bigint << 10) | (number & 1023));
+    RETURN NULL;
+END
+$key_changed$;
+
+-- Without a key, plain contexts count; and TRUNCATE asks for a right alone, which row-level security does not bind.
+CREATE OR REPLACE FUNCTION pgvpd_private.refuse_truncate() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$ BEGIN
+    RAISE EXCEPTION 'table % is not to be truncated', TG_RELID::regclass USING ERRCODE = 'insufficient_privilege',
+        HINT = 'DELETE removes single rows.';
+END $$;
+
+DO $triggers$
+DECLARE
+    name text;
+BEGIN
+    FOR name IN SELECT unnest('{signing_key,tenant_role}'::text[]) EXCEPT
+        SELECT c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+        WHERE c.relnamespace = 'pgvpd_private'::regnamespace AND t.tgname = 'refuse_truncate'
+    LOOP
+        EXECUTE format('CREATE TRIGGER refuse_truncate BEFORE TRUNCATE ON pgvpd_private.%I FOR EACH STATEMENT
+                        EXECUTE FUNCTION pgvpd_private.refuse_truncate()', name);
+    END LOOP;
+    IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'pgvpd_private.signing_key'::regclass AND tgname = 'key_changed') THEN
+        CREATE CONSTRAINT TRIGGER key_changed AFTER UPDATE OR DELETE ON pgvpd_private.signing_key
+            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION pgvpd_private.key_changed();
+    END IF;
+END $triggers$;
+
+-- Whether the keys that this snapshot shows are those of now, or one change behind and its time has not come. Anything else is an
+-- error with which applications that use such transactions begin them again.
+CREATE OR REPLACE FUNCTION pgvpd_private.is_current() RETURNS boolean
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS $is_current$
+DECLARE
+    seen bigint := (SELECT generation FROM pgvpd_private.key_generation);
+    actual bigint := (SELECT last_value FROM pgvpd_private.key_end);
+BEGIN
+    IF (actual & 1023 = seen & 1023 OR (actual & 1023 = (seen + 1) & 1023
+        AND actual >> 10 > extract(epoch FROM clock_timestamp()) * 1000000)) IS NOT TRUE
+    THEN
+        RAISE EXCEPTION 'could not serialize access: the keys that sign contexts have changed since the transaction began'
+            USING ERRCODE = 'serialization_failure', HINT = 'Run the transaction again.';
+    END IF;
+    RETURN true;
+END
+$is_current$;
+
 -- Installs a key of 32 to 64 bytes, or replaces it. From the first one on, only signed contexts count. What stands in a statement's
 -- text, and what is bound to it, may be logged: `pgvpd init` and `pgvpd key` send it as the data of a COPY.
+--
+-- Its statements are planned without their values: debug_print_plan would show a custom plan's constants.
 CREATE OR REPLACE FUNCTION pgvpd.install_key(key_id text, key bytea, expires timestamptz DEFAULT 'infinity') RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $install_key$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $install_key$
 DECLARE
     ipad bytea := key || decode(repeat('00', 64 - octet_length(key)), 'hex');
     opad bytea := ipad;
@@ -166,15 +340,15 @@ BEGIN
         ipad := set_byte(ipad, n, get_byte(ipad, n) # 54);
         opad := set_byte(opad, n, get_byte(opad, n) # 92);
     END LOOP;
-    INSERT INTO pgvpd.signing_key VALUES (key_id, ipad, opad, coalesce(expires, 'infinity'))
+    INSERT INTO pgvpd_private.signing_key VALUES (key_id, ipad, opad, coalesce(expires, 'infinity'))
     ON CONFLICT (kid) DO UPDATE SET ipad = excluded.ipad, opad = excluded.opad, not_after = excluded.not_after;
 END
 $install_key$;
 
 -- Lets a key expire, at once or later. What was signed with it is void then.
-CREATE OR REPLACE FUNCTION pgvpd.retire_key(key_id text, expires timestamptz DEFAULT now()) RETURNS void
+CREATE OR REPLACE FUNCTION pgvpd.retire_key(key_id text, expires timestamptz DEFAULT clock_timestamp()) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$ BEGIN
-    UPDATE pgvpd.signing_key SET not_after = expires WHERE kid = key_id;
+    UPDATE pgvpd_private.signing_key SET not_after = expires WHERE kid = key_id;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'there is no key "%"', key_id USING ERRCODE = 'no_data_found';
     END IF;
@@ -182,12 +356,30 @@ END $$;
 
 -- The facts of this backend that a context is signed for. Each call gives the session a new nonce, after which every context that
 -- was signed before is void: whoever calls it only blinds himself. 0 where nothing can be written, as on a standby.
+--
+-- The nonce is random: no other session has had it, here or on a copy of this server. setval() and not nextval(), which would move
+-- lastval() of the session too. Assignments, which are planned without their values.
 CREATE OR REPLACE FUNCTION pgvpd.attach(OUT pid int, OUT backend_start_us bigint, OUT nonce bigint)
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ BEGIN
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $attach$
+DECLARE
+    random bytea;
+BEGIN
     pid := pg_backend_pid();
     backend_start_us := coalesce((SELECT extract(epoch FROM a.backend_start) * 1000000 FROM pg_stat_get_activity(pid) a), 0);
-    nonce := CASE WHEN current_setting('transaction_read_only') = 'on' THEN 0 ELSE nextval('pgvpd.session_nonce') END;
-END $$;
+    IF current_setting('transaction_read_only') = 'on' THEN
+        nonce := 0;
+    ELSIF has_sequence_privilege(session_user, 'pgvpd_private.session_nonce'::regclass, 'UPDATE')
+        AND NOT pg_has_role(session_user, current_user, 'MEMBER') THEN
+        -- Such as default privileges give. It could take up the nonce of another session, and with it that one's context.
+        RAISE EXCEPTION 'role % has rights on the nonces of sessions', session_user
+            USING ERRCODE = 'insufficient_privilege', HINT = 'Run sql/setup.sql again, or pgvpd init.';
+    ELSE
+        random := uuid_send(gen_random_uuid());  -- two of its bytes are not all random
+        nonce := setval('pgvpd_private.session_nonce', greatest(1, 9223372036854775807
+            & ('x' || encode(substr(random, 1, 6) || substr(random, 15, 2), 'hex'))::bit(64)::bigint));
+    END IF;
+END
+$attach$;
 
 -- The session's nonce, NULL if it has none. Where the session has discarded it, currval() raises an error: to catch it takes a
 -- subtransaction, which PostgreSQL up to 16 refuses while a parallel plan runs. There the error ends the statement.
@@ -195,7 +387,7 @@ DO $nonce$ BEGIN
     EXECUTE format($function$
         CREATE OR REPLACE FUNCTION pgvpd.nonce() RETURNS bigint
         LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
-        $$ BEGIN RETURN currval('pgvpd.session_nonce'); %s END $$
+        $$ BEGIN RETURN currval('pgvpd_private.session_nonce'); %s END $$
     $function$, CASE WHEN current_setting('server_version_num')::int >= 170000
         THEN 'EXCEPTION WHEN object_not_in_prerequisite_state THEN RETURN NULL;' ELSE '' END);
 END $nonce$;
@@ -205,8 +397,9 @@ END $nonce$;
 --
 -- A token has ten fields: v1, key id, pid, backend_start in microseconds, nonce, expiry in microseconds, then in hexadecimal the
 -- database, the session user, the context as JSON, and the HMAC-SHA-256 of all before it. A backend_start, nonce or expiry of 0 is
--- not looked at: the proxy that signed has decided so. Expiry is compared with the transaction's start, so that no transaction
--- loses its context half-way. Both hashes are hashed again before they are compared, so that the time it takes says nothing.
+-- not looked at: the proxy that signed has decided so. An end is the clock's: now() stands still while a transaction is open.
+-- Both hashes are hashed again before they are compared, so that the time it takes says nothing. Success is what is shown to be so:
+-- a comparison with NULL shows nothing.
 --
 -- PARALLEL RESTRICTED: a worker has another pid. Policies call these inside (SELECT ...), so plans are still parallel. PL/pgSQL,
 -- because it keeps a function's plan for the session; LANGUAGE sql with a pinned search_path plans it anew in every statement.
@@ -215,37 +408,39 @@ LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = p
 DECLARE
     token text := current_setting('pgvpd.context', true);
     field text[];
-    key pgvpd.signing_key;
+    key pgvpd_private.signing_key;
     tenant text;
+    proved boolean;
 BEGIN
     IF var COLLATE "C" = 'app.current_tenant_id' AND strpos(session_user, '.') > 0 THEN
-        SELECT r.tenant INTO tenant FROM pgvpd.tenant_role r WHERE r.rolname = session_user;
+        SELECT r.tenant INTO tenant FROM pgvpd_private.tenant_role r WHERE r.rolname = session_user;
         IF FOUND THEN
             RETURN tenant;
         END IF;
     END IF;
     field := string_to_array(token, '.');
-    SELECT * INTO key FROM pgvpd.signing_key k WHERE k.kid = field[2] AND k.not_after > now();
+    SELECT * INTO key FROM pgvpd_private.signing_key k WHERE k.kid = field[2] AND k.not_after > clock_timestamp();
     IF NOT FOUND THEN
         -- Names under pgvpd. have values in a token only: so a proxy sees that the token was read.
-        IF EXISTS (SELECT FROM pgvpd.signing_key) OR starts_with(var COLLATE "C", 'pgvpd.') THEN
+        IF EXISTS (SELECT FROM pgvpd_private.signing_key) OR starts_with(var COLLATE "C", 'pgvpd.') THEN
             RETURN NULL;
         END IF;
         RETURN nullif(current_setting(var, true), '');
     END IF;
-    IF cardinality(field) <> 10 OR field[1] <> 'v1' OR octet_length(field[10]) <> 64 OR octet_length(token) <> length(token)
-        OR sha256(convert_to(field[10], 'UTF8')) <> sha256(convert_to(encode(sha256(key.opad
-               || sha256(key.ipad || convert_to(left(token, -65), 'UTF8'))), 'hex'), 'UTF8'))
-    THEN
+    proved := cardinality(field) = 10 AND field[1] = 'v1' AND octet_length(field[10]) = 64 AND octet_length(token) = length(token)
+        AND sha256(convert_to(field[10], 'UTF8')) = sha256(convert_to(encode(sha256(key.opad
+               || sha256(key.ipad || convert_to(left(token, -65), 'UTF8'))), 'hex'), 'UTF8'));
+    IF proved IS NOT TRUE THEN
         RETURN NULL;
     END IF;
     IF field[3] = pg_backend_pid()::text
         AND field[7] = encode(convert_to(current_database()::text, 'UTF8'), 'hex')
         AND field[8] = encode(convert_to(session_user::text, 'UTF8'), 'hex')
-        AND (field[6] = '0' OR field[6]::bigint > extract(epoch FROM now()) * 1000000)
+        AND (field[6] = '0' OR field[6]::bigint > extract(epoch FROM clock_timestamp()) * 1000000)
         AND (field[4] = '0' OR field[4]::bigint = (SELECT extract(epoch FROM a.backend_start) * 1000000
                                                    FROM pg_stat_get_activity(pg_backend_pid()) a))
         AND (field[5] = '0' OR field[5]::bigint = pgvpd.nonce())
+        AND (current_setting('transaction_isolation') IN ('read committed', 'read uncommitted') OR pgvpd_private.is_current())
     THEN
         RETURN nullif(convert_from(decode(field[9], 'hex'), 'UTF8')::json ->> var, '');
     END IF;
@@ -264,10 +459,10 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $create_tenant_role$
 DECLARE
     role text := app_role || '.' || tenant;
 BEGIN
-    IF coalesce(tenant, '') = '' OR octet_length(role) > 63 THEN
+    IF coalesce(tenant, '') = '' OR (octet_length(role) <= 63) IS NOT TRUE THEN
         RAISE EXCEPTION 'there can be no role for tenant "%"', tenant USING ERRCODE = 'invalid_parameter_value',
             HINT = 'The role''s name is that of the application''s role, a dot and the tenant, and has at most 63 bytes.';
-    ELSIF EXISTS (SELECT FROM pg_roles JOIN pgvpd.tenant_role USING (rolname) WHERE rolname = role) THEN
+    ELSIF EXISTS (SELECT FROM pg_roles JOIN pgvpd_private.tenant_role USING (rolname) WHERE rolname = role) THEN
         RETURN role;
     ELSIF EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
         RAISE EXCEPTION 'role "%" is there already and is not registered as a tenant''s', role USING ERRCODE = 'duplicate_object',
@@ -278,23 +473,21 @@ BEGIN
     IF to_regrole('pgvpd_owner') IS NOT NULL THEN
         EXECUTE format('GRANT %I TO pgvpd_owner', role);
     END IF;
-    INSERT INTO pgvpd.tenant_role VALUES (role, tenant);
+    INSERT INTO pgvpd_private.tenant_role VALUES (role, tenant);
     RAISE NOTICE E'role % has no password yet: set one with \\password %', quote_ident(role), quote_ident(role);
     RETURN role;
 END
 $create_tenant_role$;
-REVOKE EXECUTE ON FUNCTION pgvpd.create_tenant_role(text, name) FROM PUBLIC;
 
--- All of it to pgvpd_owner, where the installer can act as that role and give it CREATE on both schemas for a moment.
+-- All of it to the owner of pgvpd_private, who gets CREATE on the other two schemas for a moment, where the installer can give it.
 DO $transfer$
 DECLARE
-    owner name := CASE WHEN pg_has_role(to_regrole('pgvpd_owner'),
-        CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END) THEN 'pgvpd_owner' END;
+    owner name := (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'pgvpd_private');
     schema record;
     object record;
 BEGIN
     FOR schema IN SELECT nspname AS name, pg_has_role(nspowner, 'USAGE') AS is_ours FROM pg_namespace
-                  WHERE nspname IN ('pgvpd', 'public') AND owner IS NOT NULL
+                  WHERE nspname IN ('pgvpd', 'public') AND owner = 'pgvpd_owner'
     LOOP
         IF schema.is_ours THEN
             EXECUTE format('GRANT CREATE ON SCHEMA %I TO pgvpd_owner', schema.name);
@@ -303,20 +496,21 @@ BEGIN
         END IF;
     END LOOP;
     FOR object IN
-        SELECT format('%s pgvpd.%I', CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, relname) AS name, relowner AS owner
-        FROM pg_class WHERE oid IN ('pgvpd.signing_key'::regclass, 'pgvpd.tenant_role'::regclass, 'pgvpd.session_nonce'::regclass)
+        SELECT format('%s %s', CASE relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, oid::regclass) AS name,
+               relowner AS owner
+        FROM pg_class WHERE relkind IN ('r', 'v', 'S')
+            AND (relnamespace = 'pgvpd_private'::regnamespace OR oid IN ('pgvpd.signing_key'::regclass, 'pgvpd.tenant_role'::regclass))
         UNION ALL
         SELECT format('FUNCTION %s', oid::regprocedure), proowner
-        FROM pg_proc WHERE oid IN ('pgvpd.install_key(text, bytea, timestamptz)'::regprocedure,
-            'pgvpd.retire_key(text, timestamptz)'::regprocedure, 'pgvpd.attach()'::regprocedure, 'pgvpd.nonce()'::regprocedure,
+        FROM pg_proc WHERE pronamespace = 'pgvpd_private'::regnamespace OR oid IN (
+            'pgvpd.install_key(text, bytea, timestamptz)'::regprocedure, 'pgvpd.retire_key(text, timestamptz)'::regprocedure,
+            'pgvpd.attach()'::regprocedure, 'pgvpd.nonce()'::regprocedure,
             'public.pgvpd_context(text)'::regprocedure, 'public.current_tenant_id()'::regprocedure)
     LOOP
         IF object.owner <> to_regrole(owner) THEN
             EXECUTE format('ALTER %s OWNER TO %I', object.name, owner);
         END IF;
-        EXECUTE format('REVOKE ALL ON %s FROM PUBLIC, app_user', object.name);
     END LOOP;
-    GRANT EXECUTE ON FUNCTION public.pgvpd_context(text), public.current_tenant_id(), pgvpd.attach() TO PUBLIC;
     FOR schema IN SELECT nspname AS name FROM pg_namespace
                   WHERE nspname IN ('pgvpd', 'public') AND pg_has_role(nspowner, 'USAGE') AND to_regrole('pgvpd_owner') IS NOT NULL
     LOOP
@@ -348,8 +542,6 @@ END $$;
 CREATE OR REPLACE FUNCTION pgvpd.to_bpchar(value text) RETURNS bpchar
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS
 $$ BEGIN RETURN CASE WHEN value !~ ' $' THEN value::bpchar END; END $$;
-
-GRANT EXECUTE ON FUNCTION pgvpd.to_uuid(text), pgvpd.to_bigint(text), pgvpd.to_integer(text), pgvpd.to_bpchar(text) TO PUBLIC;
 
 -- The type below a domain, or the type itself.
 CREATE OR REPLACE FUNCTION pgvpd.base_type(type oid) RETURNS oid
@@ -395,7 +587,7 @@ $$;
 -- Refuses what cannot be the name of a context variable.
 CREATE OR REPLACE FUNCTION pgvpd.check_variable(variable_name text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$ BEGIN
-    IF variable_name !~ '^[a-z_][a-z0-9_]*([.][a-z_][a-z0-9_]*)+$' OR starts_with(variable_name, 'pgvpd.') THEN
+    IF (variable_name ~ '^[a-z_][a-z0-9_]*([.][a-z_][a-z0-9_]*)+$' AND NOT starts_with(variable_name, 'pgvpd.')) IS NOT TRUE THEN
         RAISE EXCEPTION '"%" cannot be a context variable', variable_name USING ERRCODE = 'invalid_parameter_value',
             HINT = 'Use a lower-case name with a dot, such as app.org_id; names under pgvpd. belong to the proxy.';
     END IF;
@@ -560,8 +752,6 @@ BEGIN
     PERFORM pgvpd.warn_of_gaps(table_name, 'pgvpd_tenant_guard', 'pgvpd_protect', format('%L, %L', column_name, variable_name));
 END
 $protect$;
-REVOKE EXECUTE ON FUNCTION public.pgvpd_protect(regclass, name, text), pgvpd.protect_table(regclass, name, text),
-    pgvpd.set_policies(regclass, name, name, text), pgvpd.lock_tree(regclass) FROM PUBLIC;
 
 -- Reads the condition of an access list back: the columns of its paths and their variables, for people; NULL if it has none.
 CREATE OR REPLACE FUNCTION pgvpd.parse_paths(expression text, OUT columns text, OUT variables text)
@@ -619,7 +809,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET quote_all_identifi
                  FROM unnest(CASE WHEN f.acl THEN string_to_array(f.col, ', ') ELSE ARRAY[f.col] END) AS col
                  WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND quote_ident(a.attname) = col
                                    AND pgvpd.has_tenant_index(c.oid, a.attname))) slow
-        WHERE c.relkind IN ('r', 'p', 'f') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgvpd')
+        WHERE c.relkind IN ('r', 'p', 'f') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'pgvpd', 'pgvpd_private')
     )
     SELECT name, col, var, enabled, forced, isolation, guard, CASE WHEN kind = 'r' AND col IS NOT NULL THEN slow IS NULL END, CASE
         WHEN kind = 'f' THEN 'NOT PROTECTED: row-level security does not work on a foreign table. '
@@ -640,48 +830,140 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET quote_all_identifi
         ELSE 'protected' END
     FROM fact ORDER BY name, acl
 $status$;
-GRANT EXECUTE ON FUNCTION public.pgvpd_status() TO PUBLIC;
 
 -- What auth_query asks: what a client that logs in as this role has to prove. SECURITY DEFINER, and so only where the installer
--- can read pg_authid: a superuser, a member of pg_read_all_data, or who was granted SELECT on it.
+-- can read pg_authid: a superuser, a member of pg_read_all_data, or who was granted SELECT on it. Whoever may execute it, it answers
+-- only to pgvpd_auth and its members, and to a session that can read pg_authid anyway: rights are lost in a dump without them, and
+-- default privileges give them away.
 DO $get_auth$
 DECLARE
-    owner oid := (SELECT proowner FROM pg_proc WHERE oid = to_regprocedure('public.pgvpd_get_auth(text)'));
+    former record;
     readable boolean := has_table_privilege('pg_authid', 'SELECT');
+    asker record;
 BEGIN
-    IF has_table_privilege(owner, 'pg_authid', 'SELECT') AND NOT (readable AND pg_has_role(owner, 'USAGE')) THEN
-        RETURN;  -- a superuser has run this file too: the function is his
-    ELSIF NOT readable AND coalesce(pg_has_role(owner, 'USAGE'), true) THEN
+    SELECT p.proowner AS owner, p.proacl AS acl, p.prosrc LIKE '%session_user%' AS asks INTO former
+    FROM pg_proc p WHERE p.oid = to_regprocedure('public.pgvpd_get_auth(text)');
+    IF has_table_privilege(former.owner, 'pg_authid', 'SELECT') AND NOT (readable AND pg_has_role(former.owner, 'USAGE')) THEN
+        -- a superuser has run this file too: the function is his
+        IF NOT former.asks THEN
+            RAISE WARNING 'pgvpd_get_auth is of an earlier release, and belongs to role %', pg_get_userbyid(former.owner)
+                USING HINT = 'It answers whoever may execute it. Run this file as a superuser, too.';
+        END IF;
+        RETURN;
+    ELSIF NOT readable AND coalesce(pg_has_role(former.owner, 'USAGE'), true) THEN
         RAISE NOTICE 'role % cannot read pg_authid: there is no function pgvpd_get_auth for the proxy to ask', current_user
             USING HINT = 'To have the proxy authenticate clients, set auth_file, or run this file as a superuser.';
         RETURN;
     END IF;
     -- Roles that policies cannot hold are left out, as for app_user above; and expired passwords (CVE-2025-2291 of PgBouncer).
     CREATE OR REPLACE FUNCTION public.pgvpd_get_auth(role_name text) RETURNS TABLE (role text, verifier text)
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-        SELECT a.rolname::text, a.rolpassword FROM pg_authid a
-        WHERE a.rolname = role_name AND a.rolcanlogin AND a.rolpassword IS NOT NULL
-          AND (a.rolvaliduntil IS NULL OR a.rolvaliduntil > now())
-          AND NOT EXISTS (SELECT FROM pg_authid r WHERE (r.rolsuper OR r.rolbypassrls OR r.rolreplication OR r.rolcreaterole)
-                          AND pg_has_role(a.oid, r.oid, 'MEMBER'))
-    $$;
-    IF NOT has_table_privilege(owner, 'pg_authid', 'SELECT') THEN
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$ BEGIN
+        IF (pg_has_role(session_user, to_regrole('pgvpd_auth'), 'MEMBER')
+            OR has_table_privilege(session_user, 'pg_authid', 'SELECT')) IS NOT TRUE
+        THEN
+            RAISE EXCEPTION 'role % may not ask pgvpd_get_auth for verifiers', session_user USING ERRCODE = 'insufficient_privilege',
+                HINT = 'Only a session of pgvpd_auth or of a member of it may: set auth_user to one of them.';
+        END IF;
+        RETURN QUERY SELECT a.rolname::text, a.rolpassword FROM pg_authid a
+            WHERE a.rolname = role_name AND a.rolcanlogin AND a.rolpassword IS NOT NULL
+              AND (a.rolvaliduntil IS NULL OR a.rolvaliduntil > clock_timestamp())
+              AND NOT EXISTS (SELECT FROM pg_authid r WHERE (r.rolsuper OR r.rolbypassrls OR r.rolreplication OR r.rolcreaterole)
+                              AND pg_has_role(a.oid, r.oid, 'MEMBER'));
+    END $$;
+    IF NOT has_table_privilege(former.owner, 'pg_authid', 'SELECT') THEN
         ALTER FUNCTION public.pgvpd_get_auth(text) OWNER TO CURRENT_USER;
     END IF;
-    REVOKE EXECUTE ON FUNCTION public.pgvpd_get_auth(text) FROM PUBLIC, app_user;
     IF to_regrole('pgvpd_auth') IS NULL THEN
         RAISE NOTICE 'there is no role pgvpd_auth to call pgvpd_get_auth, and role % cannot create one', current_user
             USING HINT = 'Create it (LOGIN, and nothing else) and run this file again.';
         RETURN;
     END IF;
-    GRANT EXECUTE ON FUNCTION public.pgvpd_get_auth(text) TO pgvpd_auth;
-    IF pg_has_role('app_user', 'pgvpd_auth', 'MEMBER')
-        OR has_function_privilege('app_user', 'public.pgvpd_get_auth(text)', 'EXECUTE') THEN
+    -- Before the function asked, an auth_user of another name was granted EXECUTE: it becomes a member, which is what counts now.
+    FOR asker IN SELECT DISTINCT r.rolname FROM aclexplode(former.acl) a JOIN pg_roles r ON r.oid = a.grantee
+        WHERE NOT former.asks AND r.rolcanlogin AND a.grantee <> former.owner AND NOT pg_has_role(r.oid, 'pgvpd_auth', 'MEMBER')
+          AND NOT pg_has_role('app_user', r.oid, 'MEMBER') AND NOT starts_with(r.rolname, 'app_user.')
+          AND r.oid NOT IN (SELECT x.grantee FROM pg_default_acl d, aclexplode(d.defaclacl) x)
+    LOOP
+        BEGIN
+            EXECUTE format('GRANT pgvpd_auth TO %I', asker.rolname);
+            RAISE NOTICE 'role % could call pgvpd_get_auth and is a member of pgvpd_auth now, so that it still can', asker.rolname
+                USING HINT = format('If it is not the proxy''s auth_user: REVOKE pgvpd_auth FROM %I;', asker.rolname);
+        EXCEPTION WHEN insufficient_privilege OR invalid_grant_operation THEN
+            RAISE WARNING 'role % can no longer call pgvpd_get_auth', asker.rolname
+                USING HINT = format('If it is the proxy''s auth_user, as a superuser: GRANT pgvpd_auth TO %I;', asker.rolname);
+        END;
+    END LOOP;
+    IF pg_has_role('app_user', 'pgvpd_auth', 'MEMBER') THEN
         RAISE EXCEPTION 'role app_user can call pgvpd_get_auth, which shows verifiers' USING ERRCODE = 'invalid_grant_operation',
             HINT = 'Make it a member of no role that can, pgvpd_auth among them.';
     END IF;
 END
 $get_auth$;
+
+-- Every object of pgvpd's, and what its access list says beyond its owner's own rights.
+--   meant      the grantee of the one right that it is to have, NULL for none
+--   is_secret  no other grant may stay: what shows or uses a secret, or holds others up. To execute the rest, as pgvpd_protect, gives
+--              no right: whoever was granted that by name keeps it
+CREATE OR REPLACE FUNCTION pgvpd.own_objects() RETURNS TABLE (
+    class text, name text, owner oid, acl aclitem[], is_secret boolean, meant text, privilege text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $own_objects$
+    SELECT 'SCHEMA', n.nspname::text, n.nspowner, coalesce(n.nspacl, acldefault('n', n.nspowner)), true,
+           CASE n.nspname WHEN 'pgvpd' THEN 'PUBLIC' END, 'USAGE'
+    FROM pg_namespace n WHERE n.nspname IN ('pgvpd', 'pgvpd_private')
+    UNION ALL
+    SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::regclass::text, c.relowner,
+           coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner)), true, NULL, NULL
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname IN ('pgvpd', 'pgvpd_private') AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+    UNION ALL  -- what is granted by column
+    SELECT 'TABLE', c.oid::regclass::text, c.relowner, a.attacl, true, NULL, NULL
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid AND a.attacl IS NOT NULL
+    WHERE n.nspname IN ('pgvpd', 'pgvpd_private')
+    UNION ALL
+    SELECT 'FUNCTION', p.oid::regprocedure::text, p.proowner, coalesce(p.proacl, acldefault('f', p.proowner)),
+           n.nspname = 'pgvpd_private' OR p.proname IN ('current_tenant_id', 'pgvpd_context', 'pgvpd_get_auth')
+               OR (n.nspname = 'pgvpd' AND p.proname IN ('install_key', 'retire_key', 'attach', 'nonce', 'create_tenant_role')),
+           CASE WHEN p.proname = 'pgvpd_get_auth' THEN (SELECT rolname FROM pg_roles WHERE rolname = 'pgvpd_auth')
+                WHEN n.nspname <> 'pgvpd_private' AND p.proname !~ '^(install_key|retire_key|nonce|create_tenant_role|protect_table|set_policies'
+                    '|lock_tree|path_condition|check_when|notify_change|audit_.*|own_objects|close_objects)$'
+                    AND p.proname !~ '^pgvpd_(protect|protect_acl|notify_on_change|notify_off|audit)$' THEN 'PUBLIC' END, 'EXECUTE'
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname IN ('pgvpd', 'pgvpd_private') OR (n.nspname = 'public' AND p.proname ~ ('^(current_tenant_id|pgvpd_(status|protect'
+        '|protect_acl|context|context_array|context_uuid_array|context_contains|context_text_contains|notify_on_change|notify_off|audit|get_auth))$'))
+$own_objects$;
+
+-- Takes away what was granted on pgvpd's objects, be it by default privileges, and grants what is meant. Called at the end of each
+-- file, as the owners of the objects may be others than before.
+CREATE OR REPLACE FUNCTION pgvpd.close_objects() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $close_objects$
+DECLARE
+    granted record;
+BEGIN
+    FOR granted IN
+        SELECT o.*, a.grantee, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS role,
+               string_agg(a.privilege_type, ', ') AS privileges
+        FROM pgvpd.own_objects() o, aclexplode(o.acl) a
+        WHERE a.grantee <> o.owner
+          AND (a.privilege_type, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee) END, a.is_grantable)
+              IS DISTINCT FROM (o.privilege, o.meant, false)
+          AND (o.is_secret OR a.grantee = 0 OR a.grantee IN (
+              SELECT x.grantee FROM pg_default_acl d, aclexplode(d.defaclacl) x WHERE d.defaclobjtype = 'f'))
+        GROUP BY o.class, o.name, o.owner, o.acl, o.is_secret, o.meant, o.privilege, a.grantee
+    LOOP
+        IF pg_has_role(granted.owner, 'USAGE') THEN
+            EXECUTE format('REVOKE ALL ON %s %s FROM %s CASCADE', granted.class, granted.name, granted.role);
+        ELSE
+            RAISE WARNING '% has rights on % %: %', granted.role, lower(granted.class), granted.name, granted.privileges
+                USING HINT = format('As %I or a superuser, run this file too.', pg_get_userbyid(granted.owner));
+        END IF;
+    END LOOP;
+    FOR granted IN
+        SELECT o.* FROM pgvpd.own_objects() o WHERE o.meant IS NOT NULL AND pg_has_role(o.owner, 'USAGE')
+    LOOP
+        EXECUTE format('GRANT %s ON %s %s TO %s', granted.privilege, granted.class, granted.name, granted.meant);
+    END LOOP;
+END
+$close_objects$;
 
 -- app_user owns none of what policies call.
 CREATE OR REPLACE FUNCTION pgvpd.check_owners() RETURNS void
@@ -690,9 +972,11 @@ DECLARE
     owned text;
 BEGIN
     SELECT string_agg(object, ', ') INTO owned FROM (
-        SELECT 'schema pgvpd', nspowner FROM pg_namespace WHERE nspname = 'pgvpd' UNION ALL
-        SELECT 'relation ' || oid::regclass, relowner FROM pg_class WHERE relnamespace = 'pgvpd'::regnamespace UNION ALL
-        SELECT 'function ' || oid::regprocedure, proowner FROM pg_proc WHERE pronamespace = 'pgvpd'::regnamespace
+        SELECT 'schema ' || nspname, nspowner FROM pg_namespace WHERE nspname IN ('pgvpd', 'pgvpd_private') UNION ALL
+        SELECT 'relation ' || oid::regclass, relowner FROM pg_class
+            WHERE relnamespace IN ('pgvpd'::regnamespace, 'pgvpd_private'::regnamespace) UNION ALL
+        SELECT 'function ' || oid::regprocedure, proowner FROM pg_proc
+            WHERE pronamespace IN ('pgvpd'::regnamespace, 'pgvpd_private'::regnamespace)
             OR (pronamespace = 'public'::regnamespace AND (proname = 'current_tenant_id' OR starts_with(proname, 'pgvpd_')))
     ) installed (object, owner_oid) WHERE pg_has_role('app_user', owner_oid, 'MEMBER');
     IF owned IS NOT NULL THEN
@@ -713,6 +997,7 @@ BEGIN
             USING HINT = format('As %I: GRANT CREATE ON SCHEMA public TO %I; REVOKE CREATE ON SCHEMA public FROM PUBLIC;',
                                 owner, current_user);
     END IF;
+    PERFORM pgvpd.close_objects();
     PERFORM pgvpd.check_owners();
 END
 $owners$;

@@ -82,15 +82,15 @@ const SHADOWS: &[(&str, &str)] = &[
     ),
     (
         "shadow of the table signing_key",
-        "CREATE TEMP TABLE signing_key (kid text, ipad bytea, opad bytea, not_after timestamptz); INSERT INTO signing_key VALUES ('1', decode(repeat('36', 64), 'hex'), decode(repeat('5c', 64), 'hex'), 'infinity'); SET search_path = pg_temp, pgvpd, public",
+        "CREATE TEMP TABLE signing_key (kid text, ipad bytea, opad bytea, not_after timestamptz); INSERT INTO signing_key VALUES ('1', decode(repeat('36', 64), 'hex'), decode(repeat('5c', 64), 'hex'), 'infinity'); SET search_path = pg_temp, pgvpd_private, pgvpd, public",
     ),
     (
         "shadow of the sequence session_nonce",
-        "CREATE TEMP SEQUENCE session_nonce; SELECT nextval('pg_temp.session_nonce'); SET search_path = pg_temp, pgvpd, public",
+        "CREATE TEMP SEQUENCE session_nonce; SELECT nextval('pg_temp.session_nonce'); SET search_path = pg_temp, pgvpd_private, pgvpd, public",
     ),
     (
         "shadow of the table tenant_role",
-        "CREATE TEMP TABLE tenant_role (rolname name, tenant text); INSERT INTO tenant_role VALUES ('app_user', 'globex'); SET search_path = pg_temp, pgvpd, public",
+        "CREATE TEMP TABLE tenant_role (rolname name, tenant text); INSERT INTO tenant_role VALUES ('app_user', 'globex'); SET search_path = pg_temp, pgvpd_private, pgvpd, public",
     ),
     (
         "shadow of pg_stat_get_activity",

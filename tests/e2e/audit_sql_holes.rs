@@ -203,7 +203,7 @@ holes! {
     a28_a_foreign_data_wrapper: "A28" "high" "foreign data wrapper w", "CREATE FOREIGN DATA WRAPPER w; GRANT USAGE ON FOREIGN DATA WRAPPER w TO {role}", Own;
     a28_a_language: "A28" "high" "language pl", "CREATE TRUSTED LANGUAGE pl HANDLER plpgsql_call_handler", Own;
     a29_the_key_is_readable: "A29" "critical" "pgvpd.signing_key", "GRANT SELECT (ipad) ON pgvpd.signing_key TO {role}", Own;
-    a29_the_nonce_can_be_set: "A29" "critical" "pgvpd.session_nonce", "GRANT UPDATE ON SEQUENCE pgvpd.session_nonce TO PUBLIC", Own;
+    a29_the_nonce_can_be_set: "A29" "critical" "pgvpd_private.session_nonce", "GRANT UPDATE ON SEQUENCE pgvpd_private.session_nonce TO PUBLIC", Own;
     a29_the_application_can_be_the_keys_owner: "A29" "critical" "pgvpd.signing_key", "GRANT pgvpd_owner TO {role}", Own;
     a30_not_definer: "A30" "critical" "public.pgvpd_context(text)", "ALTER FUNCTION pgvpd_context(text) SECURITY INVOKER", Setup;
     a30_immutable: "A30" "critical" "public.current_tenant_id()", "ALTER FUNCTION current_tenant_id() IMMUTABLE", Setup;

@@ -259,7 +259,7 @@ async fn setup_refuses_a_pgvpd_auth_that_is_more_and_an_app_user_that_can_call_g
         "ALTER ROLE pgvpd_auth SUPERUSER",
         "GRANT postgres TO pgvpd_auth",
         "GRANT pgvpd_auth TO app_user",
-        "CREATE ROLE caller; GRANT EXECUTE ON FUNCTION pgvpd_get_auth TO caller; GRANT caller TO app_user",
+        "CREATE ROLE between; GRANT pgvpd_auth TO between; GRANT between TO app_user",
     ] {
         admin.batch_execute(&format!("BEGIN; {change}")).await?;
         let refused = refusal(&admin, &without_commit).await;

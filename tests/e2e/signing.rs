@@ -276,12 +276,13 @@ async fn nobody_but_its_owner_reads_or_makes_a_key() -> TestResult {
     let client = proxy.log_in("app_user.acme").await;
     for statement in [
         "SELECT * FROM pgvpd.signing_key",
+        "SELECT * FROM pgvpd_private.signing_key",
         "INSERT INTO pgvpd.signing_key VALUES ('2', '', '')",
         "SELECT pgvpd.install_key('2', decode(repeat('00', 32), 'hex'))",
         "SELECT pgvpd.retire_key('1')",
         "SELECT pgvpd.nonce()",
-        "SELECT setval('pgvpd.session_nonce', 1)",
-        "SELECT nextval('pgvpd.session_nonce')",
+        "SELECT setval('pgvpd_private.session_nonce', 1)",
+        "SELECT nextval('pgvpd_private.session_nonce')",
         "SELECT * FROM pgvpd.tenant_role",
         "SELECT pgvpd.create_tenant_role('x')",
         "SET ROLE pgvpd_owner",

@@ -52,11 +52,11 @@ pub async fn catalog(client: &Client) -> Result<String, Error> {
         .query_one(
             "SELECT concat_ws(E'\\n',
                (SELECT string_agg(concat_ws(' ', p.oid::regprocedure, proacl, proconfig, prosrc), E'\\n' ORDER BY p.oid)
-                FROM pg_proc p WHERE pronamespace IN ('public'::regnamespace, 'pgvpd'::regnamespace)),
+                FROM pg_proc p WHERE pronamespace IN ('public'::regnamespace, 'pgvpd'::regnamespace, to_regnamespace('pgvpd_private'))),
                (SELECT string_agg(concat_ws(' ', oid, nspacl, nspowner), E'\\n' ORDER BY oid) FROM pg_namespace),
                (SELECT string_agg(p::text, E'\\n' ORDER BY tablename, policyname) FROM pg_policies p),
                (SELECT string_agg(concat_ws(' ', oid, relacl, relrowsecurity, relforcerowsecurity), E'\\n' ORDER BY oid)
-                FROM pg_class WHERE relnamespace = 'public'::regnamespace),
+                FROM pg_class WHERE relnamespace IN ('public'::regnamespace, to_regnamespace('pgvpd'), to_regnamespace('pgvpd_private'))),
                (SELECT string_agg(pg_get_expr(adbin, adrelid), E'\\n' ORDER BY adrelid, adnum) FROM pg_attrdef))",
             &[],
         )
