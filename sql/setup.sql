@@ -23,6 +23,64 @@
 BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL search_path = pg_catalog, pg_temp;
 
+-- Stops, before anything changes, where a name of pgvpd's belongs to somebody else: CREATE OR REPLACE would put our function in the
+-- place of the application's own, in every policy and view that calls it. Ours belong to pgvpd_owner, or say so in their comment or
+-- their text, which tells those of earlier releases too.
+DO $names$
+DECLARE
+    ours CONSTANT text := 'pgvpd internals, see sql/setup.sql';  -- the comment below
+    schema record;
+    routine record;
+    callers text;
+BEGIN
+    SELECT n.oid, pg_get_userbyid(n.nspowner) AS owner INTO schema FROM pg_namespace n WHERE n.nspname = 'pgvpd';
+    IF FOUND AND obj_description(schema.oid, 'pg_namespace') IS DISTINCT FROM ours AND to_regclass('pgvpd.signing_key') IS NULL
+        AND to_regprocedure('pgvpd.check_variable(text)') IS NULL
+    THEN
+        SELECT string_agg(pg_describe_object(d.classid, d.objid, d.objsubid), ', ') INTO callers FROM (
+            SELECT DISTINCT classid, objid, objsubid FROM pg_depend
+            WHERE refclassid = 'pg_namespace'::regclass AND refobjid = schema.oid ORDER BY 1, 2, 3 LIMIT 10) d;
+        IF callers IS NOT NULL THEN
+            RAISE EXCEPTION 'schema pgvpd is not one of pgvpd''s own: it belongs to role %', quote_ident(schema.owner)
+                USING ERRCODE = 'duplicate_schema', DETAIL = 'It holds ' || callers || '.',
+                      HINT = 'Nothing was changed. Rename it (ALTER SCHEMA pgvpd RENAME TO another_name), then run this again.';
+        END IF;
+    END IF;
+    FOR routine IN
+        SELECT p.oid, p.proname AS name, p.oid::regprocedure::text AS signature,
+               CASE p.prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' ELSE 'function' END AS kind,
+               quote_ident(pg_get_userbyid(p.proowner)) AS owner, coalesce(pg_get_function_result(p.oid), 'nothing') AS result
+        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname = 'public' AND (p.proname = 'current_tenant_id' AND p.pronargs = p.pronargdefaults OR p.proname IN (
+                'pgvpd_context', 'pgvpd_protect', 'pgvpd_hide_statistics', 'pgvpd_status', 'pgvpd_get_auth', 'pgvpd_context_array',
+                'pgvpd_context_uuid_array', 'pgvpd_context_contains', 'pgvpd_context_text_contains', 'pgvpd_protect_acl',
+                'pgvpd_notify_on_change', 'pgvpd_notify_off', 'pgvpd_audit'))
+          AND NOT coalesce(p.proowner = to_regrole('pgvpd_owner') OR obj_description(p.oid, 'pg_proc') LIKE 'pgvpd: %'
+                           OR p.proname <> 'current_tenant_id' AND p.proowner = (SELECT nspowner FROM pg_namespace WHERE nspname = 'pgvpd'), false)
+          AND (p.prosrc !~ 'pgvpd|pg_authid' OR p.proname IN ('current_tenant_id', 'pgvpd_context') AND p.prorettype <> 'text'::regtype)
+        ORDER BY p.proname, p.oid LIMIT 1
+    LOOP
+        SELECT string_agg(caller, ', ' ORDER BY caller) INTO callers FROM (
+            SELECT coalesce((SELECT format('%s %I.%I', CASE c.relkind WHEN 'm' THEN 'materialized view' ELSE 'view' END, n.nspname, c.relname)
+                             FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class JOIN pg_namespace n ON n.oid = c.relnamespace
+                             WHERE d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid AND r.rulename = '_RETURN'),
+                            pg_describe_object(d.classid, d.objid, d.objsubid))
+            FROM pg_depend d WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = routine.oid
+            UNION  -- a text that is only read when it runs leaves no dependency
+            SELECT format('function %s', f.oid::regprocedure) FROM pg_proc f JOIN pg_namespace n ON n.oid = f.pronamespace
+            WHERE f.prosrc ~ format(E'\\m%s\\M', routine.name) AND f.oid <> routine.oid AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgvpd', 'pgvpd_private')
+        ) used (caller);
+        RAISE EXCEPTION '% % is not one of pgvpd''s own: it belongs to role % and returns %',
+            routine.kind, routine.signature, routine.owner, routine.result
+            USING ERRCODE = 'duplicate_function',
+                  DETAIL = coalesce('Used by ' || callers || '.', 'No policy, view, default or function uses it by this name.'),
+                  HINT = format('Nothing was changed. Rename it: ALTER ROUTINE %s RENAME TO app_%s; what is listed as a policy, a view or a '
+                      'default follows the new name, functions and the application''s queries have to be changed. Then run this again.',
+                      routine.signature, routine.name);
+    END LOOP;
+END
+$names$;
+
 -- Schema pgvpd: internals that policies use.
 DO $schema$
 DECLARE
@@ -110,6 +168,15 @@ BEGIN
         WHERE to_regrole('pgvpd_owner') IS NOT NULL GROUP BY member, role
     LOOP
         CONTINUE WHEN membership.is_there;
+        -- The role belongs to the cluster: whoever may act as it here could read the keys of other databases.
+        IF membership.role = 'pgvpd_owner' AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = membership.member)
+            AND EXISTS (SELECT FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = to_regrole('pgvpd_owner')
+                        AND deptype = 'o' AND dbid NOT IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())))
+        THEN
+            RAISE NOTICE 'role % is not made a member of pgvpd_owner, which owns pgvpd''s functions in another database too', membership.member
+                USING HINT = 'The functions belong to the installer here. To give it the rights in both: GRANT pgvpd_owner TO it, as a superuser.';
+            CONTINUE;
+        END IF;
         BEGIN
             EXECUTE format('GRANT %I TO %I%s', membership.role, membership.member, membership.options);
         -- As with CREATE ROLE above, and where the installer may not.
@@ -130,8 +197,10 @@ $owner$;
 DO $private$
 DECLARE
     installer name := (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'pgvpd');
-    owner name := CASE WHEN pg_has_role(to_regrole('pgvpd_owner'),
-        CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END) THEN 'pgvpd_owner' ELSE installer END;
+    act CONSTANT text := CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END;
+    -- Also where a superuser runs this file: the installer is to be able to run it again.
+    owner name := CASE WHEN pg_has_role(to_regrole('pgvpd_owner'), act) AND pg_has_role(installer, to_regrole('pgvpd_owner'), act)
+        THEN 'pgvpd_owner' ELSE installer END;
     present name := (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'pgvpd_private');
 BEGIN
     IF present IS NULL THEN
@@ -452,6 +521,10 @@ CREATE OR REPLACE FUNCTION public.current_tenant_id() RETURNS text
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
 $$ BEGIN RETURN public.pgvpd_context('app.current_tenant_id'); END $$;
 
+-- By these they are known for ours, also where somebody has replaced their text.
+COMMENT ON FUNCTION public.pgvpd_context(text) IS 'pgvpd: the value of a context variable, NULL in any doubt';
+COMMENT ON FUNCTION public.current_tenant_id() IS 'pgvpd: the tenant of this session, NULL in any doubt';
+
 -- Creates a login role of a tenant's own for `isolation = role`: app_user.acme, with the rights of app_user, whose sessions have that
 -- tenant whatever they set. Without a password. Gives the role's name; a second call changes nothing.
 CREATE OR REPLACE FUNCTION pgvpd.create_tenant_role(tenant text, app_role name DEFAULT 'app_user') RETURNS name
@@ -659,9 +732,11 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers
 END $$;
 
 -- What is still open, or not open yet, around a table that was just protected by a call with these arguments.
-CREATE OR REPLACE FUNCTION pgvpd.warn_of_gaps(relation regclass, guard name, function_name text, arguments text) RETURNS void
+CREATE OR REPLACE FUNCTION pgvpd.warn_of_gaps(
+    relation regclass, guard name, function_name text, arguments text, app_role name DEFAULT 'app_user') RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $warn_of_gaps$
 DECLARE
+    app oid := (SELECT oid FROM pg_roles WHERE rolname = app_role);
     parent regclass;
     place record;
 BEGIN
@@ -673,17 +748,108 @@ BEGIN
         RAISE WARNING 'a query on its parent % still reads every row of %', parent, relation
             USING HINT = format('Protect the parent: SELECT %s(%L, %s);', function_name, parent, arguments);
     END LOOP;
-    IF pg_has_role(to_regrole('app_user'), place.relowner, 'MEMBER') THEN
-        RAISE WARNING 'role app_user can act as the owner of % and remove its protection', relation
+    IF pg_has_role(app, place.relowner, 'MEMBER') THEN
+        RAISE WARNING 'role % can act as the owner of % and remove its protection', app::regrole, relation
             USING HINT = format('ALTER TABLE %s OWNER TO another_role;', relation);
+    ELSE
+        PERFORM pgvpd.warn_of_bound_owner(relation);
     END IF;
-    IF NOT has_any_column_privilege(to_regrole('app_user'), relation, 'SELECT') THEN
-        RAISE NOTICE 'role app_user has no rights on % yet: %GRANT SELECT, INSERT, UPDATE, DELETE ON % TO app_user;', relation,
-            CASE WHEN NOT has_schema_privilege(to_regrole('app_user'), place.relnamespace, 'USAGE')
-                 THEN format('GRANT USAGE ON SCHEMA %I TO app_user; ', place.nspname) ELSE '' END, relation;
+    IF NOT has_any_column_privilege(app, relation, 'SELECT') THEN
+        RAISE NOTICE 'role % has no rights on % yet: GRANT SELECT, INSERT, UPDATE, DELETE ON % TO %;',
+            app::regrole, relation, relation, app::regrole;
+    END IF;
+    IF NOT has_schema_privilege(app, place.relnamespace, 'USAGE') THEN
+        RAISE NOTICE 'role % cannot reach schema % yet: GRANT USAGE ON SCHEMA % TO %;',
+            app::regrole, quote_ident(place.nspname), quote_ident(place.nspname), app::regrole;
     END IF;
 END
 $warn_of_gaps$;
+
+-- FORCE binds the owner, unless policies do not hold that role at all: what runs as the owner finds no rows from then on, and some of
+-- it without an error.
+CREATE OR REPLACE FUNCTION pgvpd.warn_of_bound_owner(relation regclass) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $warn_of_bound_owner$
+DECLARE
+    owner record;
+    noticed text;
+BEGIN
+    SELECT r.oid::regrole AS name, r.rolsuper OR r.rolbypassrls AS is_free INTO STRICT owner
+    FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner WHERE c.oid = relation;
+    IF NOT owner.is_free THEN
+        RAISE WARNING 'role %, the owner of %, is bound by the policies too: without a context its UPDATE changes no row, its SELECT and '
+            'COPY find none, and pg_dump fails', owner.name, relation
+            USING HINT = 'Run migrations of data, and backups, as a superuser or a role with BYPASSRLS; or see "Migrations and backups" in docs/sql.md.';
+    END IF;
+    -- A materialized view is refreshed with its owner's rights, whoever asks.
+    WITH RECURSIVE above AS (
+        SELECT r.ev_class AS relid FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
+        WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = relation AND r.ev_class <> relation
+        UNION
+        SELECT r.ev_class FROM above JOIN pg_depend d ON d.refobjid = above.relid JOIN pg_rewrite r ON r.oid = d.objid
+        WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass
+    )
+    SELECT string_agg(c.oid::regclass::text, ', ' ORDER BY c.oid::regclass::text) INTO noticed
+    FROM above JOIN pg_class c ON c.oid = above.relid JOIN pg_roles r ON r.oid = c.relowner
+    WHERE c.relkind = 'm' AND NOT (r.rolsuper OR r.rolbypassrls);
+    IF noticed IS NOT NULL THEN
+        RAISE WARNING 'REFRESH of a materialized view over % finds no rows of it and leaves the view without them: %', relation, noticed
+            USING HINT = 'ALTER MATERIALIZED VIEW ... OWNER TO a role with BYPASSRLS or a superuser, and refresh it as that role.';
+    END IF;
+    -- Up to 15 it is the subscription's owner who writes; from 16 on the table's, unless the subscription says run_as_owner.
+    SELECT string_agg(quote_ident(s.subname), ', ' ORDER BY s.subname) INTO noticed
+    FROM pg_subscription_rel sr JOIN pg_subscription s ON s.oid = sr.srsubid JOIN pg_roles r ON r.oid = s.subowner
+    WHERE sr.srrelid = relation AND (NOT (r.rolsuper OR r.rolbypassrls)
+        OR NOT owner.is_free AND current_setting('server_version_num')::int >= 160000);
+    IF noticed IS NOT NULL THEN
+        RAISE WARNING 'replication into % stops with an error, since row-level security binds the role that it writes as: subscription %', relation, noticed
+            USING HINT = 'Give the subscription, and from PostgreSQL 16 on the table, an owner with BYPASSRLS or a superuser.';
+    END IF;
+END
+$warn_of_bound_owner$;
+
+-- True where nobody but its owner has been given anything on a table that is not protected yet: then no decision of anybody's is
+-- overruled by giving the application its rights. A partition is reached through its parent.
+CREATE OR REPLACE FUNCTION pgvpd.is_ungranted(relation regclass, app oid) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT NOT has_table_privilege(app, relation, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+        AND NOT EXISTS (SELECT FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = relation AND a.grantee <> c.relowner)
+        AND NOT EXISTS (SELECT FROM pg_class c JOIN pg_attribute t ON t.attrelid = c.oid, aclexplode(t.attacl) a
+                        WHERE c.oid = relation AND NOT t.attisdropped AND a.grantee <> c.relowner)
+        AND NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = relation AND starts_with(polname::text, 'pgvpd_'))
+        AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = relation)
+$$;
+
+-- What an application needs of a table: its rows, and the sequences that its columns take their values from.
+CREATE OR REPLACE FUNCTION pgvpd.grant_application(relation regclass, app oid) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $grant_application$
+DECLARE
+    sequence record;
+    granted text;
+BEGIN
+    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %s', relation, app::regrole);
+    FOR sequence IN  -- of serial and identity columns, and those that a default names
+        SELECT DISTINCT c.oid::regclass AS name, pg_has_role(c.relowner, 'USAGE') AS is_ours FROM (
+            SELECT d.objid FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+                AND d.refobjid = relation AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i')
+            UNION ALL
+            SELECT d.refobjid FROM pg_attrdef f JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
+            WHERE f.adrelid = relation AND d.refclassid = 'pg_class'::regclass
+        ) used (oid) JOIN pg_class c USING (oid) WHERE CASE WHEN c.relkind = 'S' THEN NOT has_sequence_privilege(app, c.oid, 'USAGE') END
+    LOOP
+        IF sequence.is_ours THEN
+            EXECUTE format('GRANT USAGE ON SEQUENCE %s TO %s', sequence.name, app::regrole);
+            granted := concat_ws(', ', granted, sequence.name::text);
+        ELSE
+            RAISE WARNING 'sequence % belongs to another role: an INSERT that needs its next value fails', sequence.name
+                USING HINT = format('As its owner: GRANT USAGE ON SEQUENCE %s TO %s;', sequence.name, app::regrole);
+        END IF;
+    END LOOP;
+    RAISE NOTICE 'role % may now read and write the rows of %, on which nobody but the owner had any right: SELECT, INSERT, UPDATE, DELETE%',
+        app::regrole, relation, coalesce('; and USAGE of ' || granted, '')
+        USING HINT = format('To take it back: REVOKE ALL ON %s FROM %s%s;', relation, app::regrole,
+                            CASE WHEN granted IS NOT NULL THEN format('; REVOKE ALL ON SEQUENCE %s FROM %s', granted, app::regrole) END);
+END
+$grant_application$;
 
 -- One table of a tree. The caller has checked the column and knows the expression to compare it with. (SELECT ...) is
 -- evaluated once per statement, before the scan, so an index can be used.
@@ -709,13 +875,16 @@ BEGIN
 END
 $protect_table$;
 
--- Another signature of this name would win over this one in pgvpd_protect('orders') and leave the table open.
+-- Another signature of a name would win over this file's, or make a call ambiguous: those of earlier releases go.
 DO $overloads$
 DECLARE
     old regprocedure;
 BEGIN
-    FOR old IN SELECT oid FROM pg_proc WHERE proname = 'pgvpd_protect' AND pronamespace = 'public'::regnamespace
-        AND oid IS DISTINCT FROM to_regprocedure('public.pgvpd_protect(regclass, name, text)')
+    FOR old IN SELECT oid FROM pg_proc
+        WHERE proname = 'pgvpd_protect' AND pronamespace = 'public'::regnamespace
+                AND oid IS DISTINCT FROM to_regprocedure('public.pgvpd_protect(regclass, name, text, name, boolean, text)')
+            OR proname = 'warn_of_gaps' AND pronamespace = 'pgvpd'::regnamespace
+                AND oid IS DISTINCT FROM to_regprocedure('pgvpd.warn_of_gaps(regclass, name, text, text, name)')
     LOOP
         EXECUTE format('DROP FUNCTION %s', old);
     END LOOP;
@@ -725,14 +894,24 @@ $overloads$;
 -- Protects a table, its partitions at every level and its inheritance children: each can be queried by its own name.
 -- regclass, so that the caller's search_path finds the table although this function has one of its own.
 CREATE OR REPLACE FUNCTION public.pgvpd_protect(
-    table_name regclass, column_name name DEFAULT 'tenant_id', variable_name text DEFAULT 'app.current_tenant_id')
-RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $protect$
+    table_name regclass, column_name name DEFAULT 'tenant_id', variable_name text DEFAULT 'app.current_tenant_id',
+    app_role name DEFAULT 'app_user', grant_rights boolean DEFAULT true, statistics text DEFAULT 'all')
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $protect$
 DECLARE
+    app oid := (SELECT oid FROM pg_roles WHERE rolname = app_role);
+    is_to_grant boolean;
+    member regclass;
     target record;
 BEGIN
-    IF table_name IS NULL OR column_name IS NULL OR variable_name IS NULL THEN
-        RAISE EXCEPTION 'pgvpd_protect needs a table, a column and a variable, and got NULL'
+    IF table_name IS NULL OR column_name IS NULL OR variable_name IS NULL OR app_role IS NULL OR grant_rights IS NULL OR statistics IS NULL THEN
+        RAISE EXCEPTION 'pgvpd_protect needs a table, a column and a variable, and got NULL for one of its arguments'
             USING ERRCODE = 'null_value_not_allowed';
+    ELSIF statistics NOT IN ('all', 'tenant') THEN
+        RAISE EXCEPTION '"%" is not a choice of statistics', statistics USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'all leaves the planner''s statistics as they are; tenant keeps those of the tenant''s column alone.';
+    ELSIF app IS NULL THEN
+        RAISE EXCEPTION 'there is no role "%"', app_role USING ERRCODE = 'undefined_object',
+            HINT = 'Name the role that the application logs in as.';
     END IF;
     PERFORM pgvpd.check_variable(variable_name);
     PERFORM pgvpd.check_table(table_name);
@@ -748,11 +927,95 @@ BEGIN
             HINT = 'Use text, varchar, char, uuid, smallint, integer or bigint, or a domain over one.';
     END IF;
 
-    PERFORM pgvpd.protect_table(member, column_name, target.context) FROM pgvpd.lock_tree(table_name) AS member;
-    PERFORM pgvpd.warn_of_gaps(table_name, 'pgvpd_tenant_guard', 'pgvpd_protect', format('%L, %L', column_name, variable_name));
+    -- Before the policies are there: what is protected already was given, or not given, by somebody.
+    is_to_grant := grant_rights AND pgvpd.is_ungranted(table_name, app);
+    FOR member IN SELECT pgvpd.lock_tree(table_name) LOOP
+        PERFORM pgvpd.protect_table(member, column_name, target.context);
+        EXECUTE format('REVOKE TRUNCATE, REFERENCES, TRIGGER ON %s FROM %s', member, app::regrole);
+        IF statistics = 'tenant' THEN
+            PERFORM pgvpd.hide_statistics(member, (SELECT array_agg(attname) FROM pg_attribute
+                WHERE attrelid = member AND attnum > 0 AND NOT attisdropped AND attname <> column_name));
+        END IF;
+    END LOOP;
+    IF is_to_grant THEN
+        PERFORM pgvpd.grant_application(table_name, app);
+    END IF;
+    PERFORM pgvpd.warn_of_gaps(table_name, 'pgvpd_tenant_guard', 'pgvpd_protect', format('%L, %L', column_name, variable_name), app_role);
 END
 $protect$;
 
+-- The planner estimates from a sample of all tenants' rows, and EXPLAIN shows its estimates: with a comparison that is leakproof, such as
+-- <=, a session can find out values of other tenants' rows, however the policies stand. What has no statistics cannot be asked after.
+CREATE OR REPLACE FUNCTION pgvpd.hide_statistics(relation regclass, columns name[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET quote_all_identifiers = off AS $hide_statistics$
+DECLARE
+    hidden int2[] := (SELECT array_agg(attnum) FROM pg_attribute WHERE attrelid = relation AND attname = ANY (columns) AND attnum > 0);
+    target record;
+    left_over text;
+BEGIN
+    -- The columns, and the expressions of indexes that have to do with one of them.
+    FOR target IN
+        SELECT c.oid::regclass AS holder, c.relkind AS kind, n.nspname AS schema, c.relname AS name, a.attname AS attribute, a.attnum AS number
+        FROM (SELECT relation::oid, unnest(hidden)
+              UNION ALL
+              SELECT i.indexrelid, k.place FROM pg_index i, generate_series(1, i.indnatts) AS k (place)
+              WHERE i.indrelid = relation AND i.indkey[k.place - 1] = 0
+                AND EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+                            AND d.refclassid = 'pg_class'::regclass AND d.refobjid = relation AND d.refobjsubid = ANY (hidden))
+             ) held (oid, number)
+        JOIN pg_class c ON c.oid = held.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_attribute a ON a.attrelid = held.oid AND a.attnum = held.number
+    LOOP
+        IF target.kind IN ('i', 'I') THEN
+            EXECUTE format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS 0', target.holder, target.number);
+        ELSE
+            EXECUTE format('ALTER TABLE ONLY %s ALTER COLUMN %I SET STATISTICS 0', target.holder, target.attribute);
+        END IF;
+        -- ANALYZE passes the column over from now on, and leaves what it found before.
+        IF current_setting('server_version_num')::int >= 180000 THEN
+            EXECUTE 'SELECT pg_clear_attribute_stats($1, $2, $3, inherited) FROM (VALUES (false), (true)) v (inherited)'
+                USING target.schema::text, target.name::text, target.attribute::text;
+        ELSIF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+            DELETE FROM pg_statistic WHERE starelid = target.holder AND staattnum = target.number;
+        ELSE
+            left_over := concat_ws(', ', left_over, format('(%L::regclass, %s)', target.holder, target.number));
+        END IF;
+    END LOOP;
+    IF left_over IS NOT NULL THEN
+        RAISE WARNING 'what ANALYZE has found in % before stays until a superuser removes it', relation
+            USING HINT = format('DELETE FROM pg_statistic WHERE (starelid, staattnum) IN (%s); on PostgreSQL 18 this function does it.', left_over);
+    END IF;
+    -- Statistics over several columns cannot be computed of columns that have none.
+    FOR target IN
+        SELECT pg_get_statisticsobjdef(s.oid) AS definition, format('%I.%I', n.nspname, s.stxname) AS name
+        FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace
+        WHERE s.stxrelid = relation AND (s.stxexprs IS NOT NULL OR s.stxkeys::int2[] && hidden)
+    LOOP
+        EXECUTE format('DROP STATISTICS %s', target.name);
+        RAISE NOTICE 'statistics % are dropped: they tell of columns of % that are to have none', target.name, relation
+            USING HINT = format('They were: %s;', target.definition);
+    END LOOP;
+END
+$hide_statistics$;
+
+-- For columns by name: SELECT pgvpd_hide_statistics('customers', 'email', 'phone');
+CREATE OR REPLACE FUNCTION public.pgvpd_hide_statistics(table_name regclass, VARIADIC columns name[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    wrong text;
+BEGIN
+    IF table_name IS NULL OR columns IS NULL OR array_position(columns, NULL) IS NOT NULL THEN
+        RAISE EXCEPTION 'pgvpd_hide_statistics needs a table and columns, and got NULL' USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    PERFORM pgvpd.check_table(table_name);
+    SELECT string_agg(quote_ident(c.name), ', ') INTO wrong FROM unnest(columns) AS c (name)
+    WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = table_name AND a.attname = c.name AND a.attnum > 0);
+    IF wrong IS NOT NULL THEN
+        RAISE EXCEPTION 'table % has no column %', table_name, wrong USING ERRCODE = 'undefined_column',
+            HINT = 'Name columns of the table exactly as the catalog has them.';
+    END IF;
+    PERFORM pgvpd.hide_statistics(member, columns) FROM pgvpd.lock_tree(table_name) AS member;
+END $$;
 -- Reads the condition of an access list back: the columns of its paths and their variables, for people; NULL if it has none.
 CREATE OR REPLACE FUNCTION pgvpd.parse_paths(expression text, OUT columns text, OUT variables text)
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -925,10 +1188,10 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET quote_all_identifi
                OR (n.nspname = 'pgvpd' AND p.proname IN ('install_key', 'retire_key', 'attach', 'nonce', 'create_tenant_role')),
            CASE WHEN p.proname = 'pgvpd_get_auth' THEN (SELECT rolname FROM pg_roles WHERE rolname = 'pgvpd_auth')
                 WHEN n.nspname <> 'pgvpd_private' AND p.proname !~ '^(install_key|retire_key|nonce|create_tenant_role|protect_table|set_policies'
-                    '|lock_tree|path_condition|check_when|notify_change|audit_.*|own_objects|close_objects)$'
-                    AND p.proname !~ '^pgvpd_(protect|protect_acl|notify_on_change|notify_off|audit)$' THEN 'PUBLIC' END, 'EXECUTE'
+                    '|lock_tree|grant_application|hide_statistics|path_condition|check_when|notify_change|audit_.*|own_objects|close_objects)$'
+                    AND p.proname !~ '^pgvpd_(protect|protect_acl|hide_statistics|notify_on_change|notify_off|audit)$' THEN 'PUBLIC' END, 'EXECUTE'
     FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-    WHERE n.nspname IN ('pgvpd', 'pgvpd_private') OR (n.nspname = 'public' AND p.proname ~ ('^(current_tenant_id|pgvpd_(status|protect'
+    WHERE n.nspname IN ('pgvpd', 'pgvpd_private') OR (n.nspname = 'public' AND p.proname ~ ('^(current_tenant_id|pgvpd_(status|protect|hide_statistics'
         '|protect_acl|context|context_array|context_uuid_array|context_contains|context_text_contains|notify_on_change|notify_off|audit|get_auth))$'))
 $own_objects$;
 

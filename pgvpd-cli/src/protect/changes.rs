@@ -47,6 +47,16 @@ const FACTS: &str = "
         SELECT name, 4, format('%s may %s', CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(acl.grantee)) END,
                    string_agg(acl.privilege_type, ', ' ORDER BY acl.privilege_type))
         FROM member m, aclexplode(m.relacl) acl WHERE acl.grantee <> m.relowner GROUP BY name, acl.grantee
+        UNION ALL
+        SELECT DISTINCT m.name, 5, format('%s may use sequence %s', CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(acl.grantee)) END,
+                   s.oid::regclass)
+        FROM member m, LATERAL (
+            SELECT d.objid AS oid FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+                AND d.refobjid = m.oid AND d.refobjsubid > 0
+            UNION SELECT d.refobjid FROM pg_attrdef f JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
+            WHERE f.adrelid = m.oid AND d.refclassid = 'pg_class'::regclass
+        ) used JOIN pg_class s ON s.oid = used.oid AND s.relkind = 'S', aclexplode(s.relacl) acl
+        WHERE acl.privilege_type = 'USAGE' AND acl.grantee <> s.relowner
     )
     SELECT name, line FROM fact ORDER BY name, place, line";
 

@@ -6,6 +6,7 @@ mod tables;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
+use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{IsolationLevel, Transaction};
@@ -21,6 +22,9 @@ struct Options {
     tables: Vec<String>,
     column: String,
     variable: String,
+    app_role: String,
+    grants: bool,
+    statistics: String,
     lock_timeout: String,
     is_dry: bool,
 }
@@ -33,8 +37,9 @@ pub(crate) fn command() -> Command {
         .about("Protect tables, so that a session sees only its tenant's rows")
         .long_about(
             "Calls pgvpd_protect() for each table, in one transaction: all of them are protected, or none. Each is locked for a \
-             moment, together with its partitions. Says what the server warns of, and then what is protected and what is left \
-             to do. Without a table it lists those that have the column and are not protected.",
+             moment, together with its partitions. A table on which nobody but its owner has been granted anything is given to \
+             the application's role, to read and to write. Says what the server warns of, and then what is protected and what is \
+             left to do. Without a table it lists those that have the column and are not protected.",
         )
         .arg(database::argument())
         .arg(
@@ -48,6 +53,21 @@ pub(crate) fn command() -> Command {
         .arg(
             option("variable", "variable", "NAME", "app.current_tenant_id")
                 .help("The context variable that the column has to equal"),
+        )
+        .arg(
+            option("app_role", "app-role", "NAME", "app_user")
+                .help("The role that the application logs in as"),
+        )
+        .arg(
+            Arg::new("no_grant")
+                .long("no-grant")
+                .action(ArgAction::SetTrue)
+                .help("Give the application's role no rights; say what it lacks"),
+        )
+        .arg(
+            option("statistics", "statistics", "WHICH", "all")
+                .value_parser(PossibleValuesParser::new(["all", "tenant"]))
+                .help("Which columns keep the planner's statistics, whose values EXPLAIN can tell: all, or the tenant's alone"),
         )
         .arg(
             option("lock_timeout", "lock-timeout", "TIME", "10s")
@@ -65,6 +85,9 @@ pub(crate) fn run(matches: &ArgMatches) -> Outcome {
         tables: matches.get_many("tables").into_iter().flatten().cloned().collect(),
         column: text("column"),
         variable: text("variable"),
+        app_role: text("app_role"),
+        grants: !matches.get_flag("no_grant"),
+        statistics: text("statistics"),
         lock_timeout: text("lock_timeout"),
         is_dry: matches.get_flag("dry_run"),
     };
@@ -111,8 +134,9 @@ async fn inside(
     }
     let before = changes::facts(transaction, &roots, &options.column).await?;
     for (table, root) in options.tables.iter().zip(&roots) {
-        let protect = "SELECT public.pgvpd_protect($1::oid::regclass, $2::text::name, $3)";
-        let protected = transaction.execute(protect, &[root, &options.column, &options.variable]).await;
+        let protect = "SELECT public.pgvpd_protect($1::oid::regclass, $2::text::name, $3, $4::text::name, $5, $6)";
+        let Options { column, variable, app_role, grants, statistics, .. } = options;
+        let protected = transaction.execute(protect, &[root, column, variable, app_role, grants, statistics]).await;
         protected.map_err(|error| refused(table, &error))?;
     }
     let after = changes::facts(transaction, &roots, &options.column).await?;
@@ -157,16 +181,15 @@ fn report(statuses: &[Protected], is_dry: bool) -> ExitCode {
 }
 
 async fn refuse_uninstalled(database: &Database) -> anyhow::Result<()> {
-    let there = "SELECT to_regprocedure('public.pgvpd_protect(regclass, name, text)') IS NOT NULL";
+    let there = "SELECT to_regprocedure('public.pgvpd_protect(regclass, name, text, name, boolean, text)') IS NOT NULL,
+                        to_regprocedure('public.pgvpd_protect(regclass, name, text)') IS NOT NULL";
     let there = database.client().query_one(there, &[]).await.map_err(|error| explained(&error))?;
-    match there.get(0) {
-        true => Ok(()),
-        false => Err(anyhow!(
-            "pgvpd is not installed in database {}; run: pgvpd init -d {}",
-            database.name,
-            database.conninfo()
-        )),
-    }
+    let state = match (there.get(0), there.get(1)) {
+        (true, _) => return Ok(()),
+        (false, true) => "installed by an earlier release",
+        (false, false) => "not installed",
+    };
+    Err(anyhow!("pgvpd is {state} in database {}; run: pgvpd init -d {}", database.name, database.conninfo()))
 }
 
 async fn no_table(database: &Database, column: &str) -> anyhow::Result<anyhow::Error> {

@@ -45,7 +45,8 @@ async fn tables_are_protected_with_all_below_them_and_the_warnings_are_shown() {
     for part in [
         "WARNING:  table sales.\"Odd Name\" has no index that starts with tenant_id",
         "HINT:  On a table in use, CREATE INDEX CONCURRENTLY",
-        "NOTICE:  role app_user has no rights on public.events yet",
+        "NOTICE:  role app_user may now read and write the rows of public.events",
+        "NOTICE:  role app_user cannot reach schema sales yet: GRANT USAGE ON SCHEMA sales TO app_user;",
     ] {
         assert!(said.contains(part), "{part:?} is not in:\n{said}");
     }
@@ -55,6 +56,7 @@ async fn tables_are_protected_with_all_below_them_and_the_warnings_are_shown() {
         "+ restrictive policy pgvpd_tenant_guard, for ALL, to PUBLIC: (tenant_id = ",
         "- app_user may SELECT, TRUNCATE",
         "+ app_user may SELECT",
+        "+ app_user may DELETE, INSERT, SELECT, UPDATE",
         "+ default of tenant_id: current_tenant_id()",
         "| public.orders ",
         "protected, but slow",
@@ -166,6 +168,40 @@ async fn who_may_not_and_where_there_is_nothing_installed_is_said() {
     let said = bare.refused(&["protect", "orders"]);
     assert!(
         said.contains("pgvpd is not installed in database protect_bare; run: pgvpd init -d protect_bare"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn rights_go_to_the_role_that_is_named_or_to_nobody() {
+    let site = site("protect_rights").await;
+    site.execute(
+        "DO $$ BEGIN CREATE ROLE \"web-app\" LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+         CREATE TABLE items (id serial, tenant_id text); CREATE TABLE closed (tenant_id text, secret text)",
+    )
+    .await;
+    let said = site.done(&["protect", "closed", "--no-grant", "--statistics", "tenant"]);
+    assert!(said.contains("role app_user has no rights on public.closed yet"), "{said}");
+    assert!(!said.contains("may DELETE"), "{said}");
+    let target = "SELECT attname::text FROM pg_attribute WHERE attrelid = 'closed'::regclass AND attnum > 0 AND attstattarget = 0";
+    assert_eq!(site.column(target).await, ["secret"]);
+    let said = site.done(&["protect", "items", "--app-role", "web-app"]);
+    for part in [
+        "+ \"web-app\" may DELETE, INSERT, SELECT, UPDATE",
+        "+ \"web-app\" may use sequence items_id_seq",
+        "role \"web-app\" may now",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in:\n{said}");
+    }
+    let said = site.refused(&["protect", "plain", "--app-role", "nobody at all"]);
+    assert!(said.contains("there is no role \"nobody at all\""), "{said}");
+    // What an earlier release has left.
+    site.execute("DROP FUNCTION pgvpd_protect; CREATE FUNCTION pgvpd_protect(regclass, name, text) RETURNS void LANGUAGE sql AS ''").await;
+    let said = site.refused(&["protect", "items"]);
+    assert!(
+        said.contains(
+            "pgvpd is installed by an earlier release in database protect_rights; run: pgvpd init -d protect_rights"
+        ),
         "{said}"
     );
 }
