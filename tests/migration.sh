@@ -123,6 +123,8 @@ started() {
 }
 # bouncer PORT NAME: PgBouncer with the block NAME.
 bouncer() { block "$2" >"$home/$2"; chmod 644 "$home/$2"; started "$1" "${as_server[@]}" pgbouncer "$home/$2"; }
+# private NAME FILE: the block NAME, in a file for its owner alone, since it may hold a password.
+private() { block "$1" >"$home/$2"; chmod 600 "$home/$2"; }
 # proxy PORT FILE
 proxy() { started "$1" "$program" --config "$2"; proxy_pid=$!; }
 reloads() {
@@ -143,7 +145,9 @@ psql -Xq -d postgres -c "CREATE ROLE app_user LOGIN PASSWORD 'secret'" -c 'CREAT
 verifier=$(sql -c "SELECT rolpassword FROM pg_authid WHERE rolname = 'app_user'")
 printf '"%s" "%s"\n' app_user "$verifier" ops look >"$etc/pgbouncer/userlist.txt"
 printf '"app_user.%s" "%s"\n' acme "$verifier" globex "$verifier" >"$etc/pgbouncer/tenants.txt"
-chmod 644 "$etc/pgbouncer/"*.txt
+# PgBouncer's user reads them, and nobody else: pgvpd takes no secrets from a file that others can read.
+chmod 600 "$etc/pgbouncer/"*.txt
+if [ ${#as_server[@]} -gt 0 ]; then chown nobody "$etc/pgbouncer/"*.txt; fi
 block shop.sql >"$home/shop.sql"
 sql -U shop_owner -f "$home/shop.sql"
 
@@ -195,7 +199,7 @@ ends "$proxy_pid"
 
 # --- From PgBouncer: the same userlist.txt, the same statements, both at once.
 typed "$(block guard)" >/dev/null
-block pgvpd.conf >"$home/pool.conf"
+private pgvpd.conf pool.conf
 block work.sql >"$home/work.sql"
 check 'pgvpd.conf is valid' typed 'pgvpd --check-config --config pool.conf'
 proxy 6433 pool.conf
@@ -203,6 +207,7 @@ shown same
 check 'tenants share the pool of their role' is 1 "$(console 6433 pgvpd -t -c 'SHOW POOLS' | grep -c '^shop|app_user|')"
 check 'extra_float_digits goes to PostgreSQL' is -3 "$(PGOPTIONS='-c extra_float_digits=-3' on 6433 app_user.acme -c 'SHOW extra_float_digits')"
 printf '"app_user" "md5%s"\n' "$(printf secretapp_user | md5sum | cut -d ' ' -f 1)" >"$home/digest.txt"
+chmod 600 "$home/digest.txt"
 check 'an MD5 digest is named by --check-config' said app_user typed "sed 's#^auth_file = .*#auth_file = digest.txt#; /^admin_users/d' pool.conf >digest.conf; pgvpd --check-config --config digest.conf"
 
 # cells COLUMN FIRST: the names in a column, one a line, of the table's rows whose header begins with FIRST.
@@ -274,7 +279,7 @@ check 'DRAIN ends the proxy, with code 0' is 0 "$drained"
 cp /dev/null "$etc/pgvpd/resolvers.toml"
 openssl req -new -x509 -days 1 -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256 -subj /CN=localhost -addext 'subjectAltName = DNS:localhost' -keyout "$etc/pgvpd/tls.key" -out "$etc/pgvpd/tls.crt" 2>/dev/null
 chmod 600 "$etc/pgvpd/tls.key"
-block reference.conf >"$home/reference.conf"
+private reference.conf reference.conf
 check 'reference.conf passes as it stands' typed 'pgvpd --check-config --config reference.conf'
 known_names() { sed 's/ =.*//' "$home/reference.conf" | xargs -I '{}' grep -q '^{}|' "$work/ours" && known "$work/ours" tenant_allow upstream_tls upstream_tls_ca listen_host; }
 check 'the options of the design are all there' known_names
@@ -282,12 +287,12 @@ check 'pool_mode = transaction is refused' refused 'pool_mode' typed "sed 's/^po
 for pair in 'bypass_from loopback,unix' 'admin_host 127.0.0.1' 'upstream_tls_verify true' 'allow_trust false' 'allow_cleartext false' 'role_check refuse'; do
     check "default of ${pair% *}" is "${pair#* }" "$(default "$work/ours" "${pair% *}")"
 done
-block misspelt.conf >"$home/misspelt.conf"
+private misspelt.conf misspelt.conf
 shown misspelt
 check 'reference.sql' sql -c "$(block reference.sql)"
 
 # --- With PgBouncer in front, and behind.
-block front.conf >"$home/front.conf"
+private front.conf front.conf
 proxy 6434 front.conf
 bouncer 6435 front.ini
 in_front() {
@@ -299,12 +304,13 @@ in_front() {
 check 'PgBouncer in front, in transaction mode: each tenant its own connections' in_front
 check '  nobody without a tenant' refused FATAL on 6435 app_user -c 'SELECT 1'
 bouncer 6436 behind.ini
-block behind.conf >"$home/behind.conf"
+private behind.conf behind.conf
 proxy 6437 behind.conf
 check 'PgBouncer behind, in session mode' is 'acme|2' "$(on 6437 app_user.acme -c 'SELECT current_tenant_id(), count(*) FROM orders')"
 check '  the next tenant on the same connection' is 'globex|1' "$(on 6437 app_user.globex -c 'SELECT current_tenant_id(), count(*) FROM orders')"
 ends "$proxy_pid"
 sed 's/^upstream_port = .*/upstream_port = 6432/' "$home/behind.conf" >"$home/never.conf"
+chmod 600 "$home/never.conf"
 renewed
 proxy 6437 never.conf
 # psql's own command starts the other tenant's session between two statements of this one.

@@ -35,7 +35,7 @@ pub(crate) struct ConfigFile {
 /// A key of the file.
 pub(crate) struct FileKey {
     pub(crate) key: SigningKey,
-    /// The file that holds it, where it is not this one.
+    /// The file that holds it, where it is not this one, as it is written there.
     pub(crate) file: Option<PathBuf>,
 }
 
@@ -51,6 +51,11 @@ impl ConfigFile {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where a file is that the configuration names: a relative path begins at its folder.
+    pub(crate) fn beside(&self, file: &Path) -> PathBuf {
+        self.path.with_file_name(file)
     }
 
     /// The value of an option, if it is set.
@@ -72,7 +77,8 @@ impl ConfigFile {
         let id = self.value(id).unwrap_or(default_id);
         let file = self.value(&format!("{option}_file")).map(PathBuf::from);
         let read = |file: &PathBuf| {
-            let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            let place = self.beside(file);
+            let text = fs::read_to_string(&place).with_context(|| format!("cannot read {}", place.display()))?;
             SigningKey::parse(id, &Zeroizing::new(text)).with_context(|| file.display().to_string())
         };
         let key = match (self.value(option), &file) {
@@ -135,10 +141,7 @@ impl ConfigFile {
         let target = fs::canonicalize(&self.path).with_context(|| format!("cannot find {}", self.path.display()))?;
         let old = fs::metadata(&target).with_context(|| format!("cannot read {}", target.display()))?;
         let file = written(&target, &self.text)?;
-        let new = file.as_file();
-        let is_same_owner = new.metadata().is_ok_and(|new| (new.uid(), new.gid()) == (old.uid(), old.gid()));
-        let owned = if is_same_owner { Ok(()) } else { fchown(new, Some(old.uid()), Some(old.gid())) };
-        owned.and_then(|()| new.set_permissions(Permissions::from_mode(old.mode() & 0o7777))).with_context(|| {
+        as_before(file.as_file(), &old).with_context(|| {
             format!("cannot give a new {} its owner; run this as its owner or as root", target.display())
         })?;
         check(file.path(), &self.path)?;
@@ -147,8 +150,13 @@ impl ConfigFile {
 
     /// True where others than the owner and the group may read the file.
     pub(crate) fn is_readable_by_all(&self) -> bool {
-        fs::metadata(&self.path).is_ok_and(|file| file.mode() & 0o007 != 0)
+        is_readable_by_all(&self.path)
     }
+}
+
+/// True where others than the owner and the group may read a file.
+pub(crate) fn is_readable_by_all(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.is_file() && file.mode() & 0o007 != 0)
 }
 
 /// A file that is complete, on the disk, and not yet in its place. Dropped, it is gone.
@@ -170,11 +178,29 @@ impl Staged {
 
 /// Creates a file that holds a secret, complete or not at all; refuses where one is there.
 pub(crate) fn create(path: &Path, text: &str) -> anyhow::Result<()> {
+    create_like(path, text, None)
+}
+
+/// As [`create`], for the same owner and group as another file, whose place it is to take.
+pub(crate) fn create_like(path: &Path, text: &str, like: Option<&Path>) -> anyhow::Result<()> {
     let file = written(path, text)?;
+    if let Some(like) = like {
+        let old = fs::metadata(like).with_context(|| format!("cannot read {}", like.display()))?;
+        as_before(file.as_file(), &old).with_context(|| {
+            format!("cannot give {} the owner of {}; run this as its owner or as root", path.display(), like.display())
+        })?;
+    }
     file.persist_noclobber(path)
         .map_err(|error| error.error)
         .with_context(|| format!("cannot create {}", path.display()))?;
     on_disk(directory_of(path))
+}
+
+/// Owner, group and mode of another file.
+fn as_before(new: &File, old: &fs::Metadata) -> std::io::Result<()> {
+    let is_same_owner = new.metadata().is_ok_and(|new| (new.uid(), new.gid()) == (old.uid(), old.gid()));
+    let owned = if is_same_owner { Ok(()) } else { fchown(new, Some(old.uid()), Some(old.gid())) };
+    owned.and_then(|()| new.set_permissions(Permissions::from_mode(old.mode() & 0o7777)))
 }
 
 /// Refuses where no file can be created, without leaving one.

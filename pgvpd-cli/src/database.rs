@@ -91,6 +91,13 @@ impl Target {
         self.tls.clone()
     }
 
+    /// Returns true if a role can log in with this password.
+    pub(crate) async fn logs_in(&self, user: &str, password: &str, name: &str) -> bool {
+        let mut config = self.config.clone();
+        config.user(user).password(password).dbname(name).options("");
+        matches!(tokio::time::timeout(PATIENCE, config.connect(self.tls())).await, Ok(Ok(_)))
+    }
+
     /// Connects, and finds out whether the server is one that the SQL works on.
     ///
     /// # Errors
@@ -136,14 +143,19 @@ impl Target {
 
     /// For a command line, without the password.
     fn conninfo(&self, user: &str, name: &str) -> String {
-        if self.is_name {
-            return quoted(name);
-        }
-        let UpstreamAddress { host, port, .. } = self.address();
         let value = |text: &str| match text.contains([' ', '\'', '\\']) || text.is_empty() {
             true => format!("'{}'", text.replace('\\', r"\\").replace('\'', r"\'")),
             false => text.to_owned(),
         };
+        // A name that would be read as something else is given as what it is.
+        match self.is_name {
+            true if name.contains('=') || name.starts_with('-') || is_url(name) => {
+                return quoted(&format!("dbname={}", value(name)));
+            }
+            true => return quoted(name),
+            false => {}
+        }
+        let UpstreamAddress { host, port, .. } = self.address();
         quoted(&format!("host={} port={port} user={} dbname={}", value(&host), value(user), value(name)))
     }
 
@@ -395,6 +407,9 @@ mod tests {
     fn the_place_is_told_again_without_the_password() -> anyhow::Result<()> {
         let told = |conninfo: &str| Ok::<_, anyhow::Error>(Target::read(conninfo, &|_| None)?.conninfo("o'x", "shop"));
         assert_eq!(told("shop")?, "shop");
+        let named = |name: &str| Ok::<_, anyhow::Error>(Target::read("", &|_| None)?.conninfo("ulla", name));
+        assert_eq!(named("a=b")?, "dbname=a=b");
+        assert_eq!(named("-xy")?, "dbname=-xy");
         assert_eq!(told("postgresql://u:secret@db:2/shop")?, r"'host=db port=2 user='\''o\'\''x'\'' dbname=shop'");
         Ok(())
     }

@@ -59,6 +59,7 @@ mod upstream;
 pub mod wire;
 
 pub use audit::AuditError;
+pub use auth::is_password_of;
 pub use builder::ProxyBuilder;
 pub use config::{Config, ConfigError, Origin, Problem, Settings};
 pub use net::{BindError, FileLimit, raise_file_limit};

@@ -50,6 +50,7 @@ def follow(block: Block, place: Place, known: set[str]) -> int:
         path = place.home / block.markers["file"]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block.text)
+        path.chmod(0o600)  # it may hold a secret
         path.chmod(0o600)
         return 1
     match block.language:

@@ -50,11 +50,12 @@ pub(crate) fn command() -> Command {
                 .value_name("FILE")
                 .value_parser(value_parser!(PathBuf))
                 .value_hint(ValueHint::FilePath)
-                .help("Give app_user the password in this file; where there is no such file, make one and write it there"),
+                .help("Give app_user the password in this file; where there is no such file, make one and write it there. Refused where \
+                     the role has another one already, since roles belong to the whole server"),
         )
         .arg(
             flag("no_signing", "no-signing")
-                .conflicts_with_all(["install_key", "force"])
+                .conflicts_with("install_key")
                 .help("Make no key: contexts stay plain settings, which SQL in a session can change"),
         )
         .arg(
@@ -62,7 +63,8 @@ pub(crate) fn command() -> Command {
                 .help("Install the key although tables are protected and no proxy may be signing yet"),
         )
         .arg(flag("force", "force").help(
-            "Add a key to a configuration file that has none, or a further key to a database whose key no file here holds",
+            "Add a key to a configuration file that has none, a further key to a database whose key no file here holds, and \
+             give app_user a new password although it has one, with which applications of the whole server log in",
         ))
         .arg(flag("dry_run", "dry-run").help("Try the SQL, take it back, and say what would be done"))
 }

@@ -4,7 +4,7 @@
 //! demands a key which no file has:
 //!
 //! 1. everything that can be refused is refused before anything changes;
-//! 2. the SQL, each file in a transaction of its own, and idempotent; without a key, sessions are served as before;
+//! 2. the SQL, all files in one transaction, and idempotent; without a key, sessions are served as before;
 //! 3. the file, which appears complete or not at all. A proxy that reads it now finds a database that does not verify
 //!    yet, and says so. A second run finds the file and takes its key;
 //! 4. the key in the database.
@@ -43,18 +43,21 @@ pub(crate) fn run(matches: &ArgMatches) -> Outcome {
     let (target, options) = (Target::new(matches)?, InitOptions::new(matches));
     block_on(async {
         let mut database = target.connect().await?;
-        Ok(initialize(&mut database, &options).await?)
+        Ok(initialize(&mut database, &target, &options).await?)
     })
 }
 
-async fn initialize(database: &mut Database, options: &InitOptions) -> anyhow::Result<ExitCode> {
+async fn initialize(database: &mut Database, target: &Target, options: &InitOptions) -> anyhow::Result<ExitCode> {
     heading(&format!("pgvpd init: database {}, as {}, PostgreSQL {}", database.name, database.user, database.major));
     refuse_standby(database).await?;
     let known = key_table::known(database.client()).await?;
     let mut plan = Plan::new(options, &known)?;
-    let password = options.app_password_file.as_deref().map(AppPassword::read).transpose()?;
+    let password = match options.app_password_file.as_deref().map(AppPassword::read).transpose()? {
+        Some(password) => Some(password.plan(database, target, options.force).await?),
+        None => None,
+    };
 
-    let is_live = if options.dry_run { tried(database).await? } else { install_sql(database).await? };
+    let is_live = install_sql(database, options.dry_run).await?;
     // The first key ends what a running proxy that does not sign yet can see.
     plan.waits = is_live && known.is_empty() && !options.install_key && plan.key().is_some();
 
@@ -62,7 +65,7 @@ async fn initialize(database: &mut Database, options: &InitOptions) -> anyhow::R
     plan.write_file(&upstream, &database.name, options.dry_run)?;
     install_key(database, &plan, options.dry_run).await?;
     if let Some(password) = password {
-        password.set(database, options.dry_run).await?;
+        password.carry_out(database, options.dry_run).await?;
     }
     steps::print(database, options, &plan).await?;
     Ok(ExitCode::SUCCESS)
@@ -78,37 +81,29 @@ async fn refuse_standby(database: &Database) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Installs the SQL. True if there are protected tables.
-async fn install_sql(database: &mut Database) -> anyhow::Result<bool> {
-    for (name, text, meaning) in FILES {
-        let installed = database.client().batch_execute(text).await;
-        server_said(&database.notices());
-        installed.map_err(|error| refused(name, &error))?;
-        done(false, &format!("{name}: {meaning}"));
-    }
-    has_protected_tables(database.client()).await
-}
-
-/// As [`install_sql`], all of it taken back.
-async fn tried(database: &mut Database) -> anyhow::Result<bool> {
+/// Installs the SQL, all of it or nothing; a dry run takes it back. True if there are protected tables.
+async fn install_sql(database: &mut Database, is_dry: bool) -> anyhow::Result<bool> {
     let begin = database.client_mut().build_transaction().isolation_level(IsolationLevel::ReadCommitted);
     let transaction = begin.start().await.map_err(|error| explained(&error))?;
-    let mut tried = Ok(());
+    let mut installed = Ok(());
     for (name, text, _) in FILES {
-        if tried.is_ok() {
-            tried = transaction.batch_execute(&inside(text)).await.map_err(|error| refused(name, &error));
+        if installed.is_ok() {
+            installed = transaction.batch_execute(&inside(text)).await.map_err(|error| refused(name, &error));
         }
     }
-    let is_live = match tried {
+    let is_live = match installed {
         Ok(()) => has_protected_tables(transaction.client()).await,
         Err(error) => Err(error),
     };
-    let undone = transaction.rollback().await;
+    let ended = match is_live {
+        Ok(_) if !is_dry => transaction.commit().await,
+        _ => transaction.rollback().await,
+    };
     server_said(&database.notices());
     let is_live = is_live?;
-    undone.map_err(|error| explained(&error))?;
+    ended.map_err(|error| explained(&error))?;
     for (name, _, meaning) in FILES {
-        done(true, &format!("run {name}: {meaning}"));
+        done(is_dry, &format!("{}{name}: {meaning}", if is_dry { "run " } else { "" }));
     }
     Ok(is_live)
 }
@@ -143,7 +138,7 @@ fn refused(name: &str, error: &tokio_postgres::Error) -> anyhow::Error {
     let said = explained(error);
     match error.code() {
         Some(&SqlState::INSUFFICIENT_PRIVILEGE) => anyhow!(
-            "{name}: {said}\n  Run this as a superuser, or as a role that owns the database and has CREATEROLE. Nothing was changed by {name}."
+            "{name}: {said}\n  Run this as a superuser, or as a role that owns the database and has CREATEROLE. Nothing was changed."
         ),
         _ => anyhow!("{name}: {said}"),
     }

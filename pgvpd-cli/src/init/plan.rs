@@ -24,7 +24,7 @@ pub(super) struct Plan {
 
 enum FilePlan {
     /// It is there, with this key or none, and stays as it is.
-    Keep(Option<SigningKey>),
+    Keep(ConfigFile, Option<SigningKey>),
     /// It is written, with this key or none.
     Create(Option<SigningKey>),
     /// It is there and is given this key.
@@ -52,7 +52,7 @@ impl Plan {
                 (true, Some(_), _) => {
                     Err(anyhow!("{shown} holds a key; leave out --no-signing, or name another file with --config"))
                 }
-                (true, None, Some(_)) => plan(FilePlan::Keep(None), false),
+                (true, None, Some(file)) => plan(FilePlan::Keep(file, None), false),
                 (true, None, None) => {
                     can_create(&path)?;
                     plan(FilePlan::Create(None), false)
@@ -60,9 +60,9 @@ impl Plan {
             };
         }
         match (file, held) {
-            (Some(_), Some(key)) => match standing(known, &key) {
-                Standing::Valid => plan(FilePlan::Keep(Some(key)), false),
-                Standing::Unknown if known.is_empty() || options.force => plan(FilePlan::Keep(Some(key)), true),
+            (Some(file), Some(key)) => match standing(known, &key) {
+                Standing::Valid => plan(FilePlan::Keep(file, Some(key)), false),
+                Standing::Unknown if known.is_empty() || options.force => plan(FilePlan::Keep(file, Some(key)), true),
                 Standing::Unknown => Err(anyhow!(
                     "{shown} holds key {:?}, and this database knows only {listed}; name the file that holds that one, or add \
                      this key with `pgvpd key install` or --force",
@@ -87,6 +87,12 @@ impl Plan {
                  --config, or make a further key with --force"
             )),
             (Some(file), None) if options.force => {
+                if file.is_readable_by_all() {
+                    return Err(anyhow!(
+                        "{shown} can be read by everybody, and the proxy takes no key from such a file; chmod 600 {shown}, or 640 \
+                         where it belongs to root and the group of the user that runs pgvpd; then run this again"
+                    ));
+                }
                 file.staged()?;
                 plan(FilePlan::Extend(file, new_key()?), true)
             }
@@ -99,14 +105,22 @@ impl Plan {
     /// The key that the proxy will sign with.
     pub(super) fn key(&self) -> Option<&SigningKey> {
         match &self.file {
-            FilePlan::Keep(key) | FilePlan::Create(key) => key.as_ref(),
+            FilePlan::Keep(_, key) | FilePlan::Create(key) => key.as_ref(),
             FilePlan::Extend(_, key) => Some(key),
+        }
+    }
+
+    /// What the file says of an option.
+    pub(super) fn value(&self, option: &str) -> Option<&str> {
+        match &self.file {
+            FilePlan::Keep(file, _) | FilePlan::Extend(file, _) => file.value(option),
+            FilePlan::Create(_) => None,
         }
     }
 
     /// True where the file is there and was not made by this run.
     pub(super) fn keeps_file(&self) -> bool {
-        matches!(self.file, FilePlan::Keep(_))
+        matches!(self.file, FilePlan::Keep(..))
     }
 
     /// Writes the file, or says that it stays.
@@ -114,10 +128,10 @@ impl Plan {
         let mode = if self.waits { "prefer" } else { "require" };
         let shown = self.path.display().to_string();
         match &mut self.file {
-            FilePlan::Keep(Some(key)) => {
+            FilePlan::Keep(_, Some(key)) => {
                 done(is_dry, &format!("{} {shown}, which holds key {:?}", kept(is_dry), key.id))
             }
-            FilePlan::Keep(None) => done(is_dry, &format!("{} {shown}", kept(is_dry))),
+            FilePlan::Keep(_, None) => done(is_dry, &format!("{} {shown}", kept(is_dry))),
             FilePlan::Create(key) => {
                 if !is_dry {
                     create_config(&self.path, &text(upstream, name, key.as_ref(), mode))?;
@@ -135,11 +149,6 @@ impl Plan {
                 }
                 let verb = if is_dry { "add" } else { "added" };
                 done(is_dry, &format!("{verb} key {:?} and context_signing = {mode} to {shown}", key.id));
-                if file.is_readable_by_all() {
-                    anstream::eprintln!(
-                        "WARNING:  {shown} can be read by everybody, and holds a key: chmod o= {shown}"
-                    );
-                }
             }
         }
         Ok(())
@@ -177,10 +186,19 @@ fn text(upstream: &UpstreamAddress, name: &str, key: Option<&SigningKey>, mode: 
          # The PostgreSQL server; an absolute path is the directory of its Unix socket.\n\
          upstream_host = {host}\n\
          upstream_port = {port}\n\
-         {signing}",
+         {signing}\
+         {SECRETS}",
         name = name.escape_default(),
     )
 }
+
+/// Off, since it takes a password that init does not have.
+const SECRETS: &str = "\n\
+    # Clients log in with the password that PostgreSQL has for their role. SQL in a session can change it (ALTER ROLE ... PASSWORD), and\n\
+    # whoever did that logs in as any tenant. Where tenants' SQL is not to be trusted that far, the proxy has secrets of its own;\n\
+    # docs/security.md says how:\n\
+    # pool_mode = session\n\
+    # auth_file = userlist.txt\n";
 
 fn signing(key: &SigningKey, mode: &str) -> String {
     format!(

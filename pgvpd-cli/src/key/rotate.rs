@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{held, refuse_uninstalled, unusable};
-use crate::config_file::{ConfigFile, FileKey, Staged, can_create, create};
+use crate::config_file::{ConfigFile, FileKey, Staged, can_create, create_like};
 use crate::database::{Database, explained};
 use crate::key_table::{self, Standing, standing};
 use crate::print::{dim, done, heading, note, steps};
@@ -40,7 +40,7 @@ pub(super) async fn rotate(
     let text = rewritten(file, &old, &new, key_file.as_deref())?;
     let taken_back = |error: anyhow::Error| {
         // The proxy does not know it yet.
-        key_file.iter().filter(|_| !is_dry).for_each(|path| drop(std::fs::remove_file(path)));
+        key_file.iter().filter(|_| !is_dry).for_each(|path| drop(std::fs::remove_file(file.beside(path))));
         error
     };
     let staged = if is_dry {
@@ -48,7 +48,8 @@ pub(super) async fn rotate(
         None
     } else {
         if let Some(path) = &key_file {
-            create(path, &format!("{}\n", *new.digits()))?;
+            let like = old.file.as_deref().map(|old| file.beside(old));
+            create_like(&file.beside(path), &format!("{}\n", *new.digits()), like.as_deref())?;
         }
         Some(text.staged().map_err(taken_back)?)
     };
@@ -62,10 +63,10 @@ pub(super) async fn rotate(
     let path = file.path().display();
     staged.map_or(Ok(()), Staged::replace).map_err(taken_back)?;
     let verb = if is_dry { "write" } else { "wrote" };
-    let beside = key_file.map(|file| format!(" in {}", file.display())).unwrap_or_default();
+    let beside = key_file.as_deref().map(|path| format!(" in {}", file.beside(path).display())).unwrap_or_default();
     done(is_dry, &format!("{verb} {path}: key {:?}{beside} signs, key {:?} is the previous one", new.id, old.key.id));
     retire(database, &old, before.as_ref(), &new, keep, is_dry).await?;
-    finish(file, &old, before.as_ref(), is_dry);
+    finish(file, before.as_ref(), is_dry);
     Ok(())
 }
 
@@ -132,14 +133,10 @@ async fn retire(
     Ok(())
 }
 
-fn finish(file: &ConfigFile, old: &FileKey, before: Option<&FileKey>, is_dry: bool) {
+fn finish(file: &ConfigFile, before: Option<&FileKey>, is_dry: bool) {
     if is_dry {
         note(&dim("Nothing was changed."));
         return;
-    }
-    if file.is_readable_by_all() && old.file.is_none() {
-        let path = file.path().display();
-        anstream::eprintln!("WARNING:  {path} can be read by everybody, and holds a key: chmod o= {path}");
     }
     let mut next = vec![
         "Give every proxy this file and reload it (SIGHUP) before the old key expires.".to_owned(),
@@ -150,7 +147,7 @@ fn finish(file: &ConfigFile, old: &FileKey, before: Option<&FileKey>, is_dry: bo
         ),
     ];
     if let Some(unused) = before.and_then(|before| before.file.as_ref()) {
-        next.push(format!("{} is not used any more and can be removed.", unused.display()));
+        next.push(format!("{} is not used any more and can be removed.", file.beside(unused).display()));
     }
     heading("Next");
     steps(&next);

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use pgvpd_core::config::{OPTIONS, OptionSpec, Topic};
 use pgvpd_core::{Config, Settings};
 
-use crate::support::{TestResult, run};
+use crate::support::{TestResult, run, write_private};
 
 const MANUAL: &str = include_str!("../../../docs/configuration.md");
 const EXAMPLE: &str = include_str!("../../../pgvpd.conf.example");
@@ -143,7 +143,7 @@ fn each_option_of_the_example_passes_the_check_and_so_do_all_together() -> TestR
     ];
     let alone = |name: &str| text(&|other| other == name || needed_by(name).contains(&other));
     for text in lines.iter().map(|(name, _)| alone(name)).chain(both) {
-        std::fs::write(&file, text)?;
+        write_private(&file, text);
         run(&["--check-config", "--config", file.to_str().ok_or("not UTF-8")?], &[]).code(0);
     }
     Ok(())
@@ -207,7 +207,7 @@ fn line(name: &str, value: &str, directory: &Path) -> String {
         "audit_log" => format!("{name} = {}\n", directory.join(name).display()),
         "admin_token_file" => {
             let file = directory.join(name);
-            std::fs::write(&file, "a-long-random-text\n").expect("a file");
+            write_private(&file, "a-long-random-text\n");
             format!("{name} = {}\n", file.display())
         }
         "tenants" => {
@@ -217,17 +217,17 @@ fn line(name: &str, value: &str, directory: &Path) -> String {
         }
         "auth_file" => {
             let file = directory.join(name);
-            std::fs::write(&file, "\"app_user\" \"secret\"\n\"root\" \"secret of its own\"\n").expect("a file");
+            write_private(&file, "\"app_user\" \"secret\"\n\"root\" \"secret of its own\"\n");
             format!("{name} = {}\n", file.display())
         }
         "pool_password_file" | "upstream_password_file" | "resolver_password_file" => {
             let file = directory.join(name);
-            std::fs::write(&file, "\"app_user\" \"secret\"\n").expect("a file");
+            write_private(&file, "\"app_user\" \"secret\"\n");
             format!("{name} = {}\n", file.display())
         }
         "context_signing_key_file" | "context_previous_signing_key_file" => {
             let file = directory.join(name);
-            std::fs::write(&file, "00".repeat(32) + "\n").expect("a file");
+            write_private(&file, "00".repeat(32) + "\n");
             format!("{name} = {}\n", file.display())
         }
         "upstream_tls" => "upstream_tls = true\n".into(),
@@ -239,7 +239,7 @@ fn line(name: &str, value: &str, directory: &Path) -> String {
         "tls_cert" | "tls_key" | "tls_client_ca" | "upstream_tls_ca" | "upstream_tls_cert" | "upstream_tls_key" => {
             let (certificate, key) = certificate();
             let file = directory.join(name);
-            std::fs::write(&file, if name.ends_with("key") { key } else { certificate }).expect("a file");
+            write_private(&file, if name.ends_with("key") { key } else { certificate });
             format!("{name} = {}\n", file.display())
         }
         _ => format!("{name} = {value}\n"),

@@ -11,7 +11,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 use tokio_postgres::{Config, NoTls};
 
-use crate::support::{PASSWORD, Program, TestResult, address, bare_command, postgres, run, within};
+use crate::support::{PASSWORD, Program, TestResult, address, bare_command, postgres, run, within, write_private};
 
 /// Processes that follow each other in one test.
 const GENERATIONS: usize = 4;
@@ -103,7 +103,7 @@ async fn follow_each_other(first: Program, port: u16, arguments: &[&str], config
 
 fn pool(directory: &Path) -> String {
     let file = directory.join("users.txt");
-    std::fs::write(&file, format!("\"app_user\" \"{PASSWORD}\"\n")).expect("written");
+    write_private(&file, format!("\"app_user\" \"{PASSWORD}\"\n"));
     file.display().to_string()
 }
 

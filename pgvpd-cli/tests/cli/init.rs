@@ -57,8 +57,12 @@ async fn an_owner_with_createrole_needs_no_superuser() -> TestResult {
     assert!(!site.log().contains(&digits[..16]), "the key is in the server's log");
 
     std::fs::write(site.path("password"), "two words\n")?;
-    site.done(&["init", "--app-password-file", "password"]);
+    let said = site.refused(&["init", "--app-password-file", "password"]);
+    assert!(said.contains("whether it has a password cannot be seen as role owner"), "{said}");
+    site.done(&["init", "--app-password-file", "password", "--force"]);
     assert!(site.log_in("app_user", "two words").await.is_ok());
+    let said = site.done(&["init", "--app-password-file", "password"]);
+    assert!(said.contains("kept the password of app_user, which is the one in password"), "{said}");
     site.done(&["key", "rotate", "--config", "pgvpd.conf"]);
     assert_eq!(site.known_keys().await, ["1", "2"]);
     let client = site.log_in("owner", "s3cret").await?;
@@ -71,7 +75,7 @@ async fn an_owner_with_createrole_needs_no_superuser() -> TestResult {
 #[tokio::test]
 async fn neither_the_key_nor_a_password_is_in_the_server_s_log() {
     let site = Site::new("init_log").await;
-    site.done(&["init", "--app-password-file", "password"]);
+    site.done(&["init", "--app-password-file", "password", "--force"]);
     let (first, password) = (site.key(), site.read("password"));
     site.done(&["key", "rotate", "--config", "pgvpd.conf"]);
     let log = site.log();
@@ -93,7 +97,7 @@ async fn files_with_secrets_are_for_their_owner_alone_whatever_the_umask() -> Te
     for (umask, name) in [("000", "init_umask_0"), ("777", "init_umask_777")] {
         let site = Site::new(name).await;
         let mut shell = std::process::Command::new("sh");
-        let script = format!("umask {umask}; exec \"$0\" init --app-password-file password");
+        let script = format!("umask {umask}; exec \"$0\" init --app-password-file password --force");
         shell.args(["-c", &script]).arg(bare_command().get_program());
         let output = site.command(&shell).env_remove("PGVPD_CONFIG").output()?;
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -115,9 +119,12 @@ async fn a_file_that_is_there_is_never_overwritten() -> TestResult {
         "refused before anything"
     );
 
-    let said = site.done(&["init", "--force"]);
+    let said = site.refused(&["init", "--force"]);
+    assert!(said.contains("pgvpd.conf can be read by everybody") && said.contains("chmod 600 pgvpd.conf"), "{said}");
+    assert_eq!(site.read("pgvpd.conf"), "# mine\nport = 7000");
+    std::fs::set_permissions(site.path("pgvpd.conf"), std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    site.done(&["init", "--force"]);
     assert!(site.read("pgvpd.conf").starts_with("# mine\nport = 7000\n\n"), "{}", site.read("pgvpd.conf"));
-    assert!(said.contains("can be read by everybody"), "{said}");
     assert_eq!(site.verified(&site.key()).await.as_deref(), Some("acme"));
 
     std::fs::write(site.path("broken.conf"), "context_signing_key = 12\n")?;
@@ -223,7 +230,7 @@ async fn an_end_between_file_and_key_leaves_a_database_as_it_was_and_a_second_ru
 #[tokio::test]
 async fn a_dry_run_changes_nothing() {
     let site = Site::new("init_dry").await;
-    let said = site.done(&["init", "--dry-run", "--app-password-file", "password"]);
+    let said = site.done(&["init", "--dry-run"]);
     for part in [
         "would run setup.sql",
         "would write pgvpd.conf, mode 0600, with key \"1\"",
@@ -237,21 +244,6 @@ async fn a_dry_run_changes_nothing() {
     site.done(&["init"]);
     site.done(&["init", "--dry-run"]);
     assert_is_ready(&site).await;
-}
-
-#[tokio::test]
-async fn a_password_file_that_is_there_is_read() -> TestResult {
-    let site = Site::new("init_password").await;
-    std::fs::write(site.path("password"), "two words\n")?;
-    // On a server that others use: the role's password is theirs, too.
-    let said = site.done(&["init", "--dry-run", "--app-password-file", "password"]);
-    assert!(said.contains("would give app_user the password in password"), "{said}");
-    for text in ["", "\n", "one\ntwo\n"] {
-        std::fs::write(site.path("password"), text)?;
-        let said = site.refused(&["init", "--app-password-file", "password"]);
-        assert!(said.contains("does not hold one line"), "{said}");
-    }
-    Ok(())
 }
 
 #[tokio::test]

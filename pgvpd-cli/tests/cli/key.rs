@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::support::{Program, Site, TestResult, bare_command, eventually};
+use crate::support::{Program, Site, TestResult, bare_command, eventually, write_private};
 
 const COMMENTED: &str = "\
 # at the top
@@ -132,7 +132,7 @@ async fn a_key_in_a_file_of_its_own_is_followed_by_another_such_file() -> TestRe
     let site = Site::new("key_file").await;
     site.done(&["init"]);
     let (_, first) = site.key();
-    std::fs::write(site.path("signing.key"), &first)?;
+    write_private(site.path("signing.key"), &first);
     let at = |name: &str| site.path(name).display().to_string();
     std::fs::write(site.path("pgvpd.conf"), format!("context_signing_key_file = {}\n", at("signing.key")))?;
     site.done(&["key", "rotate", "--config", "pgvpd.conf"]);

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{PASSWORD, Server, TestResult, eventually, log_in, orders, within};
+use crate::support::{PASSWORD, Server, TestResult, eventually, log_in, orders, within, write_private};
 
 const TOKEN: &str = "a-token-for-tests";
 
@@ -27,8 +27,8 @@ impl Operated {
     async fn start(arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("pgvpd.conf");
-        std::fs::write(directory.path().join("users.txt"), format!("\"app_user\" \"{PASSWORD}\"\n")).expect("written");
-        let operated = |text: &str| std::fs::write(&file, text).expect("written");
+        write_private(directory.path().join("users.txt"), format!("\"app_user\" \"{PASSWORD}\"\n"));
+        let operated = |text: &str| write_private(&file, text);
         operated(&Self::text(&directory, ""));
         let path = file.display().to_string();
         let server = Server::start(&[&["--config", &path], arguments].concat()).await;
@@ -49,7 +49,7 @@ impl Operated {
     }
 
     fn write(&self, more: &str) {
-        std::fs::write(&self.file, Self::text(&self.directory, more)).expect("written");
+        write_private(&self.file, Self::text(&self.directory, more));
     }
 
     /// Sends a request with the token; gives status and body.

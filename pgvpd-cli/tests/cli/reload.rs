@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rustix::process::Signal;
 use tokio_postgres::error::SqlState;
 
-use crate::support::{Server, TestResult, log_in, orders};
+use crate::support::{Server, TestResult, log_in, orders, write_private};
 
 /// A proxy with a configuration file.
 struct Configured {
@@ -18,14 +18,14 @@ impl Configured {
     async fn start(text: &str, flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("pgvpd.conf");
-        std::fs::write(&file, text).expect("written");
+        write_private(&file, text);
         let arguments = [&["--config", file.to_str().expect("UTF-8")], flags].concat();
         Self { server: Server::start(&arguments).await, file, _directory: directory }
     }
 
     /// Writes the file and waits until the log says this for the `count`th time.
     async fn reload(&self, text: &str, log: &str, count: usize) -> String {
-        std::fs::write(&self.file, text).expect("written");
+        write_private(&self.file, text);
         self.server.program.signal(Signal::HUP);
         self.server.program.err.lines(log, count).await.pop().expect("a line")
     }

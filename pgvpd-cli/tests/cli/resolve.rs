@@ -3,7 +3,7 @@
 use tempfile::TempDir;
 
 use crate::check::{Checked, Said};
-use crate::support::{TestResult, run};
+use crate::support::{TestResult, run, write_private};
 
 /// `@role@` is a test's own: others log in as `app_user` at the same time.
 const TABLES: &str = "
@@ -57,7 +57,7 @@ impl Site {
             "upstream_port = {port}\ncontext_variables = app.current_tenant_id,app.user_id\nresolvers = {}\n{more}\n",
             self.path("resolvers.toml")
         );
-        std::fs::write(self.path("pgvpd.conf"), text).expect("written");
+        write_private(self.path("pgvpd.conf"), text);
     }
 
     /// As this tenant and user of the test's role.

@@ -7,7 +7,6 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -41,8 +40,6 @@ pub(crate) struct AuthFile {
     path: PathBuf,
     /// `None` where the secret is empty, which opens nothing.
     secrets: BTreeMap<String, Option<Secret>>,
-    /// Others than the owner and its group may read it.
-    is_public: bool,
 }
 
 /// A line that cannot be read. Never shows what stands in it.
@@ -78,12 +75,11 @@ impl AuthFile {
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
         let cannot = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
         let text = Zeroizing::new(std::fs::read_to_string(path).map_err(cannot)?);
-        let mode = std::fs::metadata(path).map_err(cannot)?.permissions().mode();
         let secrets = parse(&text).map_err(|errors| {
             let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
             format!("{}: {}", path.display(), lines.join("; "))
         })?;
-        Ok(Self { path: path.into(), secrets, is_public: mode & 0o004 != 0 })
+        Ok(Self { path: path.into(), secrets })
     }
 
     /// What stands here of a role; `Some(None)`: it is shut out, whatever other sources say.
@@ -113,9 +109,6 @@ impl AuthFile {
                  allow_cleartext = true; SCRAM-SHA-256 verifiers need no such thing",
                 md5.join(", ")
             ));
-        }
-        if self.is_public {
-            notices.push(format!("{path} can be read by everybody on this machine: chmod 600 it"));
         }
         notices
     }

@@ -40,6 +40,7 @@ fn auth_file(text: &str) -> String {
     let name = format!("pgvpd-secrets-{}.txt", u64::from_ne_bytes(crate::random::random_bytes()));
     let path = std::env::temp_dir().join(name);
     std::fs::write(&path, text).expect("written");
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("permissions");
     path.display().to_string()
 }
 

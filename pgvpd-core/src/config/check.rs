@@ -1,8 +1,10 @@
 //! From raw settings to a checked [`Config`], with every problem at once.
 
 use std::cell::RefCell;
+use std::path::Path;
 
 use super::admin::{Administration, administration};
+use super::exposure::{Exposure, exposure};
 use super::isolation::{self, IsolationOptions};
 use super::pool::{Pooling, pooling};
 use super::resolvers::resolvers;
@@ -101,6 +103,7 @@ pub(super) fn check(settings: Settings, own_tls: TlsConfigs) -> Result<Config, C
     if let Some(option) = needs_messages.filter(|_| relay == Relay::Raw) {
         reader.problem("relay", format!("raw sees no messages, which {option} needs; use framed, or remove one"));
     }
+    notices.extend(reader.take_notices());
     let IsolationOptions { isolation, signing, notifications, role_check, pin_settings } = isolation_options;
     let relay_of_mode = if pool_mode == super::PoolMode::None { relay } else { Relay::Framed };
     let notifications = isolation::seen_by(relay_of_mode, notifications);
@@ -196,11 +199,13 @@ fn check_between(reader: &Reader<'_>, identity: &IdentityRules) {
 pub(super) struct Reader<'a> {
     pub(super) settings: &'a Settings,
     problems: RefCell<Vec<Problem>>,
+    notices: RefCell<Vec<String>>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(settings: &'a Settings) -> Self {
-        Self { settings, problems: RefCell::new(settings.problems().to_vec()) }
+        let (problems, notices) = (settings.problems().to_vec(), settings.notices().to_vec());
+        Self { settings, problems: RefCell::new(problems), notices: RefCell::new(notices) }
     }
 
     pub(super) fn into_problems(self) -> Vec<Problem> {
@@ -217,6 +222,23 @@ impl<'a> Reader<'a> {
     /// True if something is wrong with this option.
     pub(super) fn is_problem(&self, name: &str) -> bool {
         self.problems.borrow().iter().any(|problem| problem.option.as_deref() == Some(name))
+    }
+
+    /// Refuses a file that holds `what` and that others can read.
+    pub(super) fn secret_file(&self, path: &Path, what: &str) -> Checked<()> {
+        match exposure(path, what) {
+            Exposure::Private => Ok(()),
+            Exposure::Mounted(notice) => {
+                self.notices.borrow_mut().push(notice);
+                Ok(())
+            }
+            Exposure::Open(message) => Err(message),
+        }
+    }
+
+    /// What the operator should know of the files that were read.
+    fn take_notices(&self) -> Vec<String> {
+        self.notices.take()
     }
 
     pub(super) fn problem(&self, name: &str, message: String) {

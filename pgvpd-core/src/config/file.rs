@@ -1,10 +1,12 @@
 //! The configuration file: `key = value` lines.
 //!
 //! `#` starts a comment only as a line's first non-blank character, so that a secret may hold one. The value is
-//! everything after the first `=`, trimmed; one pair of surrounding quotes is taken off. Nothing is escaped.
+//! everything after the first `=`, trimmed; one pair of surrounding quotes is taken off. Nothing is escaped. A relative path
+//! begins at the file's own folder, wherever the process was started.
 
 use std::path::Path;
 
+use super::options::OptionSpec;
 use super::settings::{Origin, Problem, Settings};
 
 /// The settings of a file's text, bad lines noted; `path` is for messages.
@@ -28,7 +30,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Settings {
                 let message = format!("set twice; the first is in {earlier}");
                 settings.reject(Problem { option: Some(key.into()), origin: Some(origin), message });
             }
-            None => settings.gather(key, unquoted(value.trim()).into(), origin),
+            None => settings.gather(key, placed(key, unquoted(value.trim()), path), origin),
         }
     }
     settings
@@ -36,6 +38,16 @@ pub(super) fn parse(text: &str, path: &Path) -> Settings {
 
 fn unquoted(value: &str) -> &str {
     ['"', '\''].into_iter().find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote)).unwrap_or(value)
+}
+
+/// The value of an option; of one that names a file, from the folder that the configuration is in.
+fn placed(key: &str, value: &str, path: &Path) -> String {
+    let is_file = OptionSpec::named(key).is_some_and(|option| option.value == "FILE");
+    // audit_log's words for what is no file.
+    if !is_file || value.is_empty() || ["off", "stdout"].contains(&value) {
+        return value.into();
+    }
+    path.with_file_name(value).to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
@@ -77,6 +89,32 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} in {text}");
         }
+    }
+
+    #[test]
+    fn relative_paths_begin_at_the_folder_of_the_file() {
+        let text = "auth_file = users.txt\nadmin_token_file = ../token\nresolvers=/etc/r.toml\naudit_log = audit.log\ntls_key = a b/key\n";
+        let values = |path: &str| {
+            let settings = parse(text, Path::new(path));
+            ["auth_file", "admin_token_file", "resolvers", "audit_log", "tls_key"]
+                .map(|name| settings.value(name).unwrap_or_default().to_owned())
+        };
+        let expected = [
+            "/etc/pgvpd/users.txt",
+            "/etc/pgvpd/../token",
+            "/etc/r.toml",
+            "/etc/pgvpd/audit.log",
+            "/etc/pgvpd/a b/key",
+        ];
+        assert_eq!(values("/etc/pgvpd/pgvpd.conf"), expected);
+        assert_eq!(values("pgvpd.conf"), ["users.txt", "../token", "/etc/r.toml", "audit.log", "a b/key"]);
+        let words =
+            parse("audit_log = off\nset_role = a\nlisten_unix_dir = off\ntenants =", Path::new("/etc/pgvpd.conf"));
+        let word = |name| words.value(name);
+        assert_eq!(
+            ["audit_log", "set_role", "listen_unix_dir", "tenants"].map(word),
+            ["off", "a", "off", ""].map(Some)
+        );
     }
 
     proptest! {

@@ -2,6 +2,7 @@
 
 mod admin;
 mod check;
+mod exposure;
 mod file;
 mod isolation;
 mod options;

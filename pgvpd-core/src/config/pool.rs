@@ -57,6 +57,14 @@ pub struct SecretSources {
     pub(crate) upstream_password: Option<Secret>,
 }
 
+impl SecretSources {
+    /// True where clients of this role prove a secret that the proxy has been given, and not one that the database keeps.
+    pub fn is_own(&self, role: &str) -> bool {
+        let is_listed = self.file.as_ref().is_some_and(|file| file.entry(role).is_some());
+        is_listed || (self.query.is_none() && self.pool_password.is_some())
+    }
+}
+
 /// Asks the database for a role's verifier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AuthQuery {
@@ -184,7 +192,11 @@ fn auth_query(reader: &Reader<'_>) -> Option<AuthQuery> {
 }
 
 fn auth_file(reader: &Reader<'_>) -> Option<Arc<AuthFile>> {
-    reader.read("auth_file", |path| AuthFile::read(Path::new(path))).map(Arc::new)
+    let read = |path: &str| {
+        reader.secret_file(Path::new(path), "secrets of roles")?;
+        AuthFile::read(Path::new(path))
+    };
+    reader.read("auth_file", read).map(Arc::new)
 }
 
 fn secret(reader: &Reader<'_>, option: &str, file_option: &str) -> Option<Secret> {
@@ -201,6 +213,7 @@ pub(super) fn secret_text<T>(
     let given = reader.read(option, &check);
     let from_file = reader.read(file_option, |path| {
         let path = PathBuf::from(path);
+        reader.secret_file(&path, option)?;
         let text = std::fs::read_to_string(&path).map(zeroize::Zeroizing::new);
         let text = text.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         // An editor's line end is not part of it.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use super::exposure::{Exposure, exposure};
 use super::options::{OPTIONS, OptionSpec};
 
 /// Option values as given, not yet checked. [`Config::from_settings`](super::Config::from_settings) checks them.
@@ -31,6 +32,8 @@ pub struct Settings {
     values: BTreeMap<&'static str, Value>,
     /// What was wrong where they were gathered, kept so that the check reports everything in one go.
     problems: Vec<Problem>,
+    /// What the operator should know of where they were gathered.
+    notices: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -171,6 +174,10 @@ impl Settings {
         &self.problems
     }
 
+    pub(super) fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
     /// The text of an option, if it is set.
     pub fn value(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(|value| value.text.as_str())
@@ -190,11 +197,12 @@ impl Settings {
     pub fn overlaid_by(mut self, over: Self) -> Self {
         self.values.extend(over.values);
         self.problems.extend(over.problems);
+        self.notices.extend(over.notices);
         self
     }
 
-    /// Reads a configuration file. Lines that are not `key = value` with a known key are problems that
-    /// [`Config::from_settings`](super::Config::from_settings) reports.
+    /// Reads a configuration file. Relative paths in it begin at its own folder. Lines that are not `key = value` with a known key,
+    /// and secrets in a file that others can read, are problems that [`Config::from_settings`](super::Config::from_settings) reports.
     ///
     /// # Errors
     /// [`ConfigError`] where the file cannot be read.
@@ -205,7 +213,25 @@ impl Settings {
             origin: None,
             message: format!("cannot read configuration file {}: {error}", path.display()),
         })?;
-        Ok(super::file::parse(&text, path))
+        let mut settings = super::file::parse(&text, path);
+        settings.look_at_mode(path);
+        Ok(settings)
+    }
+
+    /// Notes where others can read the secrets that the file holds.
+    fn look_at_mode(&mut self, path: &Path) {
+        let is_secret = |name: &str| OptionSpec::named(name).is_some_and(|option| option.secret);
+        let secret = self.values.iter().find(|(name, value)| is_secret(name) && !value.text.is_empty());
+        let Some((&name, Value { origin, .. })) = secret else { return };
+        let problem = |message| Problem { option: Some(name.into()), origin: Some(origin.clone()), message };
+        match exposure(path, name) {
+            Exposure::Private => {}
+            Exposure::Mounted(notice) => self.notices.push(notice),
+            Exposure::Open(message) => {
+                let problem = problem(message);
+                self.problems.push(problem);
+            }
+        }
     }
 
     /// Takes the options from the `PGVPD_*` environment variables.

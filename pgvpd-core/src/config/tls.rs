@@ -71,7 +71,7 @@ const FILES: &[&str] =
 pub(super) fn tls(reader: &Reader<'_>, own: &TlsConfigs, upstream_host: &str) -> Tls {
     let mut notices = Vec::new();
     let port = reader.read("tls_port", values::optional_port).flatten();
-    let rules = rules(reader, own, port, &mut notices);
+    let rules = rules(reader, own, port);
     let upstream = upstream(reader, own, upstream_host, &mut notices);
     Tls { rules, port, upstream, notices }
 }
@@ -87,12 +87,12 @@ fn void(reader: &Reader<'_>, options: &[&str], without: &str) {
     }
 }
 
-fn rules(reader: &Reader<'_>, own: &TlsConfigs, port: Option<u16>, notices: &mut Vec<String>) -> TlsRules {
+fn rules(reader: &Reader<'_>, own: &TlsConfigs, port: Option<u16>) -> TlsRules {
     let mode = reader.read("client_tls", values::client_tls);
     let wanted = reader.read("client_cert", values::client_cert).unwrap_or(WantedCert::None);
     let map = reader.read("cert_map", |path| read_map(Path::new(path)));
     let authorities = reader.read("tls_client_ca", |path| checked(read_authorities(Path::new(path))));
-    let identity = identity(reader, "tls_cert", "tls_key", notices);
+    let identity = identity(reader, "tls_cert", "tls_key");
     let is_spoken = own.clients.is_some() || is_set(reader, "tls_cert");
     if !is_spoken {
         void(reader, &["tls_client_ca"], "tls_cert and tls_key");
@@ -150,7 +150,7 @@ fn upstream(reader: &Reader<'_>, own: &TlsConfigs, host: &str, notices: &mut Vec
     let is_on = reader.read("upstream_tls", values::boolean);
     let verify = reader.read("upstream_tls_verify", values::boolean).unwrap_or(true);
     let authorities = reader.read("upstream_tls_ca", |path| checked(read_authorities(Path::new(path))));
-    let identity = identity(reader, "upstream_tls_cert", "upstream_tls_key", notices);
+    let identity = identity(reader, "upstream_tls_cert", "upstream_tls_key");
     let is_on = is_on.unwrap_or(own.upstream.is_some());
     if !is_on {
         void(reader, &["upstream_tls_ca", "upstream_tls_cert", "upstream_tls_key"], "upstream_tls = true");
@@ -193,15 +193,16 @@ fn upstream(reader: &Reader<'_>, own: &TlsConfigs, host: &str, notices: &mut Vec
 }
 
 /// A certificate and its key: neither is of use without the other.
-fn identity(reader: &Reader<'_>, cert: &str, key: &str, notices: &mut Vec<String>) -> Option<Identity> {
+fn identity(reader: &Reader<'_>, cert: &str, key: &str) -> Option<Identity> {
     for (option, other) in [(cert, key), (key, cert)] {
         if is_set(reader, option) && !is_set(reader, other) {
             reader.problem(option, format!("needs {other} beside it"));
         }
     }
     let (cert_path, key_path) = (path(reader, cert)?, path(reader, key)?);
-    if is_public(&key_path) {
-        notices.push(format!("{} can be read by everybody on this machine: chmod 600 it", key_path.display()));
+    if let Err(message) = reader.secret_file(&key_path, "a private key") {
+        reader.problem(key, message);
+        return None;
     }
     match read_identity(&cert_path, &key_path) {
         Ok(identity) => Some(identity),
@@ -215,11 +216,6 @@ fn identity(reader: &Reader<'_>, cert: &str, key: &str, notices: &mut Vec<String
 
 fn path(reader: &Reader<'_>, option: &str) -> Option<PathBuf> {
     reader.settings.value(option).map(PathBuf::from)
-}
-
-fn is_public(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o004 != 0)
 }
 
 fn read_map(path: &Path) -> Checked<CertMap> {

@@ -33,3 +33,10 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: 
     })
     .await;
 }
+
+/// Writes a file that may hold a secret, for its owner alone.
+pub(crate) fn write_private(path: impl AsRef<std::path::Path>, text: impl AsRef<[u8]>) {
+    let path = path.as_ref();
+    std::fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("permissions");
+}
