@@ -18,7 +18,7 @@ use Remedy::{Hardening, Roles};
 pub(crate) const LIMITS: &[(&str, &[Remedy])] = &[
     (TABLE_SIZES, &[]),
     (SEQUENCES, &[]),
-    (EXPLAIN, &[]),
+    (STATISTICS, &[]),
     (ACTIVITY, &[Hardening, Roles]),
     (CANCEL, &[Hardening, Roles]),
     (LOCKS, &[]),
@@ -29,11 +29,15 @@ pub(crate) const LIMITS: &[(&str, &[Remedy])] = &[
     (PASSWORD, &[Roles]),
     (SETTINGS, &[Roles]),
     (TABLES, &[]),
+    (LOCK_TABLE, &[]),
+    (NOTIFICATION_QUEUE, &[]),
+    (SERIALIZABLE, &[]),
+    (TRANSACTION_NUMBERS, &[]),
 ];
 
 pub(crate) const TABLE_SIZES: &str = "table sizes";
 pub(crate) const SEQUENCES: &str = "sequence positions";
-pub(crate) const EXPLAIN: &str = "explain row counts";
+pub(crate) const STATISTICS: &str = "planner statistics";
 pub(crate) const ACTIVITY: &str = "pg_stat_activity text";
 pub(crate) const CANCEL: &str = "cancel and terminate";
 pub(crate) const LOCKS: &str = "table locks";
@@ -44,6 +48,10 @@ pub(crate) const PREPARED: &str = "prepared transactions";
 pub(crate) const PASSWORD: &str = "the role's own password";
 pub(crate) const SETTINGS: &str = "own role settings";
 pub(crate) const TABLES: &str = "tables of the role's own";
+pub(crate) const LOCK_TABLE: &str = "the lock table";
+pub(crate) const NOTIFICATION_QUEUE: &str = "the notification queue";
+pub(crate) const SERIALIZABLE: &str = "serializable transactions";
+pub(crate) const TRANSACTION_NUMBERS: &str = "transaction numbers and wal positions";
 
 /// True if this mode has what closes the limit.
 pub(crate) fn is_closed(limit: &str, mode: Mode) -> bool {

@@ -27,6 +27,7 @@
 mod attack;
 mod channels;
 mod context;
+mod crowding;
 mod facts;
 mod limits;
 mod mode;
@@ -61,6 +62,7 @@ fn attacks(mode: Mode) -> Vec<Attack> {
         startup::attacks(),
         pool::attacks(),
         channels::attacks(),
+        crowding::attacks(),
         token::attacks(),
         roles::attacks(),
     ];

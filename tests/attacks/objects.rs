@@ -1,7 +1,7 @@
 //! The victim's rows: read, written, counted, guessed at, in every way that a statement has.
 
 use crate::attack::Attack;
-use crate::limits::{EXPLAIN, SEQUENCES, TABLE_SIZES};
+use crate::limits::{SEQUENCES, STATISTICS, TABLE_SIZES};
 
 /// A function that tells what it sees, and is so cheap that it would come first.
 const TELLS: &str = "CREATE FUNCTION pg_temp.tell(a text) RETURNS boolean COST 0.0000001 LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'saw %', a; RETURN true; END $$;;";
@@ -270,11 +270,11 @@ const VOLUMES: &[(&str, &str, &str)] = &[
     ("how much: pg_sequences", "SELECT last_value FROM pg_sequences WHERE sequencename = 'vault_id_seq'", SEQUENCES),
     ("how much: nextval", "SELECT nextval('vault_id_seq')", SEQUENCES),
     ("how much: one's own new row", "INSERT INTO vault (secret) VALUES ('x') RETURNING id", SEQUENCES),
-    ("how much: EXPLAIN", "EXPLAIN SELECT * FROM vault WHERE amount = 4711", EXPLAIN),
+    ("how much: EXPLAIN", "EXPLAIN SELECT * FROM vault WHERE amount = 4711", STATISTICS),
     (
         "how much: EXPLAIN ANALYZE",
         "SET enable_indexscan = off; SET enable_bitmapscan = off;;EXPLAIN (ANALYZE, BUFFERS OFF, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT * FROM vault",
-        EXPLAIN,
+        STATISTICS,
     ),
 ];
 
@@ -286,8 +286,9 @@ pub(crate) fn attacks() -> Vec<Attack> {
     attacks.extend(MERGES.iter().map(|row| held(Attack::sql(row).since(15))));
     attacks.extend(ORACLES.iter().map(Attack::oracle).map(held));
     attacks.push(held(Attack::oracle(&MERGE_ORACLE).since(15)));
-    attacks
-        .push(Attack::oracle(&("guess: EXPLAIN", "EXPLAIN SELECT 1 FROM vault WHERE pin = {guess}")).within(EXPLAIN));
+    attacks.push(
+        Attack::oracle(&("guess: EXPLAIN", "EXPLAIN SELECT 1 FROM vault WHERE pin = {guess}")).within(STATISTICS),
+    );
     attacks.extend(VOLUMES.iter().map(Attack::volume));
     attacks
 }

@@ -6,6 +6,7 @@ mod finding;
 mod hba;
 mod json;
 mod key;
+mod limits;
 mod login;
 mod resolvers;
 mod rules;
@@ -93,7 +94,10 @@ async fn examine(options: &Options, target: &Target, proxy: Option<&Config>) -> 
             findings.extend(login::finding(target, &database, role).await);
         }
     }
+    let open = limits::findings(&database, &app_roles, &options.tenant_columns).await;
+    findings.extend(open.map_err(|error| unseen(Exit::Failed(explained(&error))))?);
     if let Some(proxy) = proxy {
+        findings.extend(limits::password(proxy, &app_roles));
         findings.extend(upstream::finding(proxy));
         findings.extend(key::finding(&database, proxy).await);
         let found = resolvers::findings(&database, proxy).await;

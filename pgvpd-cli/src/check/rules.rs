@@ -34,6 +34,12 @@ pub(crate) const UNKNOWN_ROLE: &str = "P07";
 pub(crate) const UNKNOWN_COLUMN: &str = "P08";
 /// A resolver's query does not fit the database.
 pub(crate) const RESOLVER: &str = "P10";
+/// A tenant's SQL can change what every client of its role proves.
+pub(crate) const OWN_PASSWORD: &str = "P11";
+/// EXPLAIN tells values of other tenants' rows.
+pub(crate) const STATISTICS: &str = "P12";
+/// `pg_stat_statements` shows the statements of all sessions of the role.
+pub(crate) const STATEMENTS: &str = "P13";
 /// Something could not be looked at.
 pub(crate) const UNSEEN: &str = "P09";
 
@@ -81,6 +87,9 @@ pub(crate) const RULES: &[Rule] = &[
     rule(UNKNOWN_COLUMN, "A tenant column that was asked about is in no table"),
     rule(UNSEEN, "Something could not be looked at"),
     rule(RESOLVER, "A resolver's query does not fit the database"),
+    rule(OWN_PASSWORD, "A tenant can change the password that all tenants log in with"),
+    rule(STATISTICS, "The planner's statistics tell values of all tenants' rows"),
+    rule(STATEMENTS, "Tenants see each other's statements in pg_stat_statements"),
 ];
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ impl Checked {
     }
 
     /// The first value of the first row.
-    async fn query<T: for<'a> tokio_postgres::types::FromSql<'a>>(&self, sql: &str) -> T {
+    pub(crate) async fn query<T: for<'a> tokio_postgres::types::FromSql<'a>>(&self, sql: &str) -> T {
         let client = self.postgres.connect(&self.name).await.expect("connects");
         client.query_one(sql, &[]).await.expect(sql).get(0)
     }

@@ -91,3 +91,63 @@ async fn the_proxys_way_to_the_server_is_checked_with_its_configuration() -> Tes
     assert!(refused.code == 2 && refused.err.contains("invalid configuration"), "{refused:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn limits_of_a_shared_role_are_listed_with_what_closes_them() -> TestResult {
+    let database = Checked::installed("check_limits").await;
+    database
+        .execute(
+            "CREATE TABLE orders (tenant_id text, item text, price int, note text); INSERT INTO orders SELECT 'acme', n::text, n FROM generate_series(1, 9) n;
+             SELECT pgvpd_protect('orders'); REVOKE SELECT ON orders FROM app_user; GRANT SELECT (tenant_id, item, price) ON orders TO app_user;
+             CREATE TABLE plain (tenant_id text, item text); SELECT pgvpd_protect('plain'); CREATE SCHEMA ext; ANALYZE orders",
+        )
+        .await;
+    let said = database.check(&[]);
+    assert!(said.has("P12", "orders"), "{}", said.out);
+    assert!(said.out.contains("SELECT public.pgvpd_hide_statistics('orders', 'item', 'price');"), "{}", said.out);
+    assert!(!said.has("P12", "plain"), "nothing was found in it yet: {}", said.out);
+    assert!(!said.out.contains("P11"), "only the proxy's configuration says: {}", said.out);
+    database.execute("SELECT public.pgvpd_hide_statistics('orders', 'item', 'price')").await;
+    assert!(!database.check(&[]).out.contains("P12"));
+
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("pgvpd.conf");
+    let path = file.to_str().ok_or("not UTF-8")?;
+    for (lines, found) in [("port = 1", true), ("pool_mode = session\nauth_file = users.txt", false)] {
+        std::fs::write(directory.path().join("users.txt"), "\"app_user\" \"secret\"\n")?;
+        std::fs::set_permissions(
+            directory.path().join("users.txt"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o600),
+        )?;
+        std::fs::write(&file, lines)?;
+        let said = database.check(&["--config", path]);
+        assert_eq!(said.has("P11", "role app_user"), found, "{said:?}");
+    }
+    Ok(())
+}
+
+/// A server that has the extension, which a build without contrib does not.
+#[tokio::test]
+async fn statements_that_a_tenant_can_read_are_found() {
+    let database = Checked::installed("check_statements").await;
+    if !database
+        .query::<bool>("SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_stat_statements')")
+        .await
+    {
+        return;
+    }
+    database
+        .execute(
+            "CREATE SCHEMA ext; CREATE EXTENSION pg_stat_statements SCHEMA ext; GRANT USAGE ON SCHEMA ext TO app_user",
+        )
+        .await;
+    let said = database.check(&[]);
+    assert!(said.has("P13", "ext.pg_stat_statements"), "{}", said.out);
+    let fix = database.check(&["--fix-sql"]).out;
+    let fix = fix
+        .lines()
+        .find(|line| line.starts_with("REVOKE ALL ON ext.pg_stat_statements"))
+        .unwrap_or_else(|| panic!("{fix}"));
+    database.execute(fix).await;
+    assert!(!database.check(&[]).out.contains("P13"));
+}
