@@ -23,6 +23,23 @@ Signals: SIGTERM and SIGINT stop the proxy; sessions may go on for shutdown_time
 SIGHUP reads the configuration again.
 Exit codes: 0 done, 1 failed or found something, 2 bad command line or configuration, 3 could not start, 128+n second signal.";
 
+const AFTER_SHORT_HELP: &str = "\
+All options, with defaults and variables: pgvpd --help. Those of a command: pgvpd COMMAND --help.";
+
+/// Options that the short help shows: those of a first start.
+const FIRST: &[&str] = &[
+    "port",
+    "listen_host",
+    "upstream_host",
+    "upstream_port",
+    "tls_cert",
+    "login_roles",
+    "pool_mode",
+    "auth_file",
+    "admin_port",
+    "log_level",
+];
+
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
     .usage(AnsiColor::Green.on_default().bold())
@@ -59,8 +76,10 @@ impl Arguments {
     /// Parses the command line and the environment.
     pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let arguments: Vec<OsString> = arguments.into_iter().collect();
+        let is_short_help = arguments.get(1).is_some_and(|argument| argument == "-h");
+        let command = if is_short_help { short_help() } else { command() };
         let matches =
-            command().try_get_matches_from(&arguments).map_err(|error| mistakes::explained(error, &arguments))?;
+            command.try_get_matches_from(&arguments).map_err(|error| mistakes::explained(error, &arguments))?;
         let action = match matches.subcommand() {
             Some(("check", check)) => Action::Check(check.clone()),
             Some(("demo", demo)) => Action::Demo(DemoOptions {
@@ -138,6 +157,16 @@ pub(crate) fn command() -> Command {
         .subcommand(resolve::command())
         .subcommands(top_command())
         .subcommands([completions_command(), man_command()])
+}
+
+/// The command with a help of one screen. With `hide_short_help`, clap gives the long one another form.
+fn short_help() -> Command {
+    let short = |argument: Arg| {
+        let option = OPTIONS.iter().find(|option| argument.get_id() == option.name);
+        let Some(option) = option else { return argument };
+        argument.help(option.help).help_heading("First options").hide(!FIRST.contains(&option.name))
+    };
+    command().after_help(AFTER_SHORT_HELP).mut_args(short)
 }
 
 fn argument(option: &'static OptionSpec) -> Arg {

@@ -7,12 +7,14 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use pgvpd_core::config::OPTIONS;
 
 use crate::args;
+use crate::database::quoted;
 
 /// Adds a tip to the error where clap has none, or none that helps.
 pub(crate) fn explained(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
     let tip = match (error.kind(), error.get(ContextKind::InvalidArg), error.get(ContextKind::InvalidSubcommand)) {
         (ErrorKind::UnknownArgument, Some(ContextValue::String(flag)), _) => unknown_flag(flag, arguments),
         (ErrorKind::InvalidSubcommand, _, Some(ContextValue::String(word))) => unknown_word(word),
+        (ErrorKind::ArgumentConflict, ..) => before_command(arguments),
         _ => None,
     };
     if error.kind() == ErrorKind::UnknownArgument && error.get(ContextKind::SuggestedArg).is_some() {
@@ -29,7 +31,7 @@ pub(crate) fn explained(mut error: clap::Error, arguments: &[OsString]) -> clap:
 
 fn unknown_flag(flag: &str, arguments: &[OsString]) -> Option<String> {
     let Some(name) = flag.strip_prefix("--") else {
-        return one_dash(flag, arguments);
+        return one_dash(flag, arguments).or_else(|| before_command(arguments));
     };
     let has = |command: &clap::Command| command.get_arguments().any(|argument| argument.get_long() == Some(name));
     let root = args::command();
@@ -37,12 +39,43 @@ fn unknown_flag(flag: &str, arguments: &[OsString]) -> Option<String> {
     if has(&root) {
         return Some(format!("'{flag}' is an option of the proxy itself: 'pgvpd {flag}'"));
     }
+    if let Some(tip) = before_command(arguments) {
+        return Some(tip);
+    }
     let owner = root.get_subcommands().find_map(|command| {
         let nested = command.get_subcommands().find(|nested| has(nested)).map(clap::Command::get_name);
         let names = nested.map(|nested| format!("{} {nested}", command.get_name()));
         has(command).then(|| command.get_name().to_owned()).or(names)
     })?;
     Some(format!("'pgvpd {owner} {flag}' exists"))
+}
+
+/// `pgvpd -c FILE check`: what stands ahead of a command belongs to the proxy, and a command has options of its own.
+fn before_command(arguments: &[OsString]) -> Option<String> {
+    let root = args::command();
+    let words: Vec<&str> = arguments.iter().skip(1).filter_map(|argument| argument.to_str()).collect();
+    let (place, command) =
+        words.iter().enumerate().find_map(|(place, word)| Some((place, root.find_subcommand(word)?)))?;
+    let name = command.get_name();
+    let (ahead, behind) = words.split_at(place);
+    ahead.first()?;
+    let has = |command: &clap::Command, flag: &str| {
+        command.get_arguments().any(|argument| {
+            let short = argument.get_short().map(|short| format!("-{short}"));
+            argument.get_long().is_some_and(|long| format!("--{long}") == flag) || short.as_deref() == Some(flag)
+        })
+    };
+    let flags = ahead.iter().filter(|word| word.starts_with('-')).map(|word| word.split('=').next().unwrap_or(word));
+    match flags.clone().find(|flag| !has(command, flag)) {
+        None => {
+            let rest = behind.iter().skip(1).chain(ahead).map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
+            Some(format!("options of a command stand behind its name: 'pgvpd {name} {rest}'"))
+        }
+        Some(flag) if has(&root, flag) => {
+            Some(format!("'{flag}' is an option of the proxy itself, and '{name}' does not have it; leave it out"))
+        }
+        Some(_) => None,
+    }
 }
 
 /// `-tenant-deny`: clap reads one letter an option and complains about `-t`.

@@ -103,12 +103,16 @@ async fn until_stopped(proxy: &ProxyHandle, signals: &mut Signals) -> Outcome {
 fn warn_of(config: &Config) {
     config.notices.iter().for_each(|notice| warn!("{notice}"));
     let files = raise_file_limit(config);
-    if let Some(limit) = files.limit.filter(|_| !files.suffices()) {
+    let Some(limit) = files.limit.filter(|_| !files.suffices()) else { return };
+    if config.settings().origin("max_client_connections").is_some() {
         warn!(
             limit,
             needed = files.needed,
             "the limit of open files is too low for max_client_connections; raise it (ulimit -n, LimitNOFILE)"
         );
+    } else {
+        // Nobody has asked for as many as the default permits.
+        info!(limit, clients = files.clients(), "the limit of open files is enough for this many clients");
     }
 }
 

@@ -47,6 +47,17 @@ fn help_shows_every_option_with_variable_default_and_meaning_under_its_topic() {
 }
 
 #[test]
+fn the_short_help_fits_a_screen_and_names_the_long_one() {
+    let short = stdout(&run(&["-h"], &[]).code(0));
+    assert!(short.lines().count() <= 50, "{} lines:\n{short}", short.lines().count());
+    for part in ["Usage: pgvpd", "  init ", "  protect ", "--config <FILE>", "--upstream-host", "pgvpd --help"] {
+        assert!(short.contains(part), "{part:?} is not in:\n{short}");
+    }
+    assert!(!short.contains("[default: "), "{short}");
+    assert!(stdout(&run(&["--help"], &[])).lines().count() > 200);
+}
+
+#[test]
 fn help_shows_no_value_of_the_environment() {
     let help = stdout(&run(&["--help"], &[("PGVPD_SET_ROLE", "from-the-environment")]).code(0));
     assert!(!help.contains("from-the-environment"));
@@ -74,6 +85,21 @@ fn a_mistake_is_answered_with_what_was_most_likely_meant() {
         (&["etc/pgvpd.conf"], "to read a configuration file: 'pgvpd --config etc/pgvpd.conf'"),
         (&["--once"], "'pgvpd demo --once' exists"),
         (&["--keep", "1h"], "'pgvpd key rotate --keep' exists"),
+        (&["-c", "x", "check"], "options of a command stand behind its name: 'pgvpd check -c x'"),
+        (
+            &["--config", "a b", "check", "--fix-sql"],
+            "options of a command stand behind its name: 'pgvpd check --fix-sql --config 'a b''",
+        ),
+        (
+            &["-d", "shop", "protect", "orders"],
+            "options of a command stand behind its name: 'pgvpd protect orders -d shop'",
+        ),
+        (&["--database=shop", "init"], "options of a command stand behind its name: 'pgvpd init --database=shop'"),
+        (&["--port", "1", "demo"], "options of a command stand behind its name: 'pgvpd demo --port 1'"),
+        (
+            &["--tenant-deny", "x", "demo"],
+            "'--tenant-deny' is an option of the proxy itself, and 'demo' does not have it; leave it out",
+        ),
         (&["key", "rotat"], "a similar subcommand exists: 'rotate'"),
         (&["protct", "orders"], "a similar subcommand exists: 'protect'"),
         (&["demo", "--tenant-deny", "acme"], "'--tenant-deny' is an option of the proxy itself: 'pgvpd --tenant-deny'"),

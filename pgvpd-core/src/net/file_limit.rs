@@ -7,6 +7,9 @@ use crate::config::Config;
 /// Files a process has open besides its clients' sockets.
 const OTHER_FILES: u64 = 64;
 
+/// A session holds two sockets.
+const FILES_PER_SESSION: u64 = 2;
+
 /// What [`raise_file_limit`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileLimit {
@@ -17,6 +20,12 @@ pub struct FileLimit {
 }
 
 impl FileLimit {
+    /// The sessions that find a file descriptor within the limit: all that are permitted, or fewer.
+    pub fn clients(&self) -> u64 {
+        let limit = self.limit.unwrap_or(u64::MAX).min(self.needed);
+        limit.saturating_sub(OTHER_FILES) / FILES_PER_SESSION
+    }
+
     /// True if every permitted session finds a file descriptor.
     pub fn suffices(&self) -> bool {
         self.limit.is_none_or(|limit| limit >= self.needed)
@@ -35,8 +44,7 @@ impl FileLimit {
 /// ```
 pub fn raise_file_limit(config: &Config) -> FileLimit {
     let clients = u64::try_from(config.max_client_connections).unwrap_or(u64::MAX);
-    // A session holds two sockets.
-    let needed = clients.saturating_mul(2).saturating_add(OTHER_FILES);
+    let needed = clients.saturating_mul(FILES_PER_SESSION).saturating_add(OTHER_FILES);
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < needed) {
         let raised = rustix::process::Rlimit {
@@ -59,5 +67,7 @@ mod tests {
         assert!(!FileLimit { limit: Some(100), needed: 164 }.suffices());
         assert!(FileLimit { limit: Some(164), needed: 164 }.suffices());
         assert!(FileLimit { limit: None, needed: 164 }.suffices());
+        let clients = |limit| FileLimit { limit, needed: 164 }.clients();
+        assert_eq!([Some(100), Some(1000), None, Some(10)].map(clients), [18, 50, 50, 0]);
     }
 }
