@@ -136,6 +136,10 @@ BEGIN
         WHERE (r.rolsuper OR r.rolbypassrls OR r.rolreplication OR r.rolcreaterole)
           AND pg_has_role(to_regrole(role), r.oid, 'MEMBER')
         ORDER BY itself DESC, r.rolname LIMIT 1;
+        IF role = 'pgvpd_owner' AND (SELECT rolcanlogin FROM pg_roles WHERE rolname = role) THEN
+            RAISE EXCEPTION 'role pgvpd_owner can log in, and whoever does can read the keys' USING ERRCODE = 'invalid_grant_operation',
+                HINT = 'ALTER ROLE pgvpd_owner NOLOGIN; or, if the role is somebody else''s, rename it: ALTER ROLE pgvpd_owner RENAME TO another_name;';
+        END IF;
         IF excess.itself THEN
             RAISE EXCEPTION 'role % has SUPERUSER, BYPASSRLS, REPLICATION or CREATEROLE: policies cannot hold it', role
                 USING ERRCODE = 'invalid_grant_operation',
@@ -1247,6 +1251,25 @@ BEGIN
             HINT = 'Give them another owner, or drop them, and run this file as a role that app_user is not a member of.';
     END IF;
 END $$;
+
+-- What an app_user that was there before may do beyond what it was meant for. It stays as it is: applications log in with it.
+DO $app_user$
+DECLARE
+    owned text;
+BEGIN
+    SELECT string_agg(name, ', ') INTO owned FROM (
+        SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND c.relowner = to_regrole('app_user')
+        ORDER BY 1 LIMIT 10) o (name);
+    IF owned IS NOT NULL THEN
+        RAISE WARNING 'role app_user owns tables here, and an owner can take the protection away: %', owned
+            USING HINT = 'Give them another owner before you protect them (ALTER TABLE ... OWNER TO), or have the application log in as another role.';
+    END IF;
+    IF (SELECT rolcreatedb FROM pg_roles WHERE rolname = 'app_user') THEN
+        RAISE WARNING 'role app_user may create databases' USING HINT = 'ALTER ROLE app_user NOCREATEDB;';
+    END IF;
+END
+$app_user$;
 
 -- Nobody but the installer decides what stands in schema public.
 DO $owners$

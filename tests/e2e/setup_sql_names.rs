@@ -154,3 +154,44 @@ async fn an_installer_of_one_database_gets_no_rights_in_another() -> TestResult 
     postgres.stop().await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn roles_that_were_there_before_are_refused_or_said_and_never_altered() -> TestResult {
+    let postgres = pgvpd_core::testing::Postgres::builder().start().await?;
+    postgres.create_database("shop").await?;
+    let attributes = "SELECT string_agg(concat_ws(' ', rolname, rolcanlogin, rolcreatedb, rolpassword), ', ' ORDER BY rolname) FROM pg_authid
+                      WHERE rolname IN ('app_user', 'pgvpd_owner')";
+    postgres
+        .execute("shop", "CREATE ROLE app_user LOGIN CREATEDB PASSWORD 'theirs'; CREATE ROLE pgvpd_owner LOGIN; CREATE TABLE orders (tenant_id text); ALTER TABLE orders OWNER TO app_user")
+        .await?;
+    let admin = postgres.connect("shop").await?;
+    let before: String = admin.query_one(attributes, &[]).await?.get(0);
+    let refused = refused(&admin, SETUP).await;
+    assert!(refused.message().starts_with("role pgvpd_owner can log in"), "{refused:?}");
+    assert_eq!(admin.query_one(attributes, &[]).await?.get::<_, String>(0), before);
+
+    admin.batch_execute("ALTER ROLE pgvpd_owner NOLOGIN").await?;
+    let mut config = tokio_postgres::Config::new();
+    config.host(postgres.host()).port(postgres.port()).user(postgres.superuser()).password(postgres.password());
+    let (client, mut connection) = config.dbname("shop").connect(NoTls).await?;
+    let (sender, mut notices) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
+            if let tokio_postgres::AsyncMessage::Notice(notice) = message {
+                let _ = sender.send(notice.message().to_owned());
+            }
+        }
+    });
+    client.batch_execute(SETUP).await?;
+    let said: Vec<String> = std::iter::from_fn(|| notices.try_recv().ok()).collect();
+    for part in [
+        "role app_user owns tables here, and an owner can take the protection away: public.orders",
+        "role app_user may create databases",
+    ] {
+        assert!(said.iter().any(|line| line == part), "{part:?} is not in {said:?}");
+    }
+    let after: String = admin.query_one(attributes, &[]).await?.get(0);
+    assert_eq!(after, before.replace("pgvpd_owner t", "pgvpd_owner f"), "never altered");
+    postgres.stop().await?;
+    Ok(())
+}
