@@ -30,6 +30,9 @@ pub(crate) fn explained(mut error: clap::Error, arguments: &[OsString]) -> clap:
 }
 
 fn unknown_flag(flag: &str, arguments: &[OsString]) -> Option<String> {
+    if !flag.starts_with('-') {
+        return bare_word(flag, arguments);
+    }
     let Some(name) = flag.strip_prefix("--") else {
         return one_dash(flag, arguments).or_else(|| before_command(arguments));
     };
@@ -48,6 +51,25 @@ fn unknown_flag(flag: &str, arguments: &[OsString]) -> Option<String> {
         has(command).then(|| command.get_name().to_owned()).or(names)
     })?;
     Some(format!("'pgvpd {owner} {flag}' exists"))
+}
+
+/// `pgvpd check shop`, as psql would take it: here a database and a file are named with an option.
+fn bare_word(word: &str, arguments: &[OsString]) -> Option<String> {
+    let root = args::command();
+    let command = arguments.iter().skip(1).find_map(|argument| root.find_subcommand(argument.to_str()?))?;
+    let (name, word, is_file) = (command.get_name(), quoted(word), is_file(word));
+    let has = |id: &str| command.get_arguments().any(|argument| argument.get_id() == id);
+    match is_file {
+        true if has("config") => {
+            Some(format!("a configuration file is named with --config: 'pgvpd {name} --config {word}'"))
+        }
+        false if has("database") => Some(format!("a database is named with -d: 'pgvpd {name} -d {word}'")),
+        _ => None,
+    }
+}
+
+fn is_file(word: &str) -> bool {
+    word.ends_with(".conf") || std::path::Path::new(word).is_file()
 }
 
 /// `pgvpd -c FILE check`: what stands ahead of a command belongs to the proxy, and a command has options of its own.
@@ -93,8 +115,7 @@ fn unknown_word(word: &str) -> Option<String> {
         let value = value.map(|value| format!("={value}")).unwrap_or_default();
         return Some(format!("options begin with two dashes: '--{option}{value}'"));
     }
-    let is_file = word.ends_with(".conf") || std::path::Path::new(word).is_file();
-    is_file.then(|| format!("to read a configuration file: 'pgvpd --config {word}'"))
+    is_file(word).then(|| format!("to read a configuration file: 'pgvpd --config {word}'"))
 }
 
 /// The flag of the option that is written like this, with dashes or underscores.

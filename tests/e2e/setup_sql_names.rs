@@ -156,7 +156,7 @@ async fn an_installer_of_one_database_gets_no_rights_in_another() -> TestResult 
 }
 
 #[tokio::test]
-async fn roles_that_were_there_before_are_refused_or_said_and_never_altered() -> TestResult {
+async fn roles_that_were_there_before_are_never_altered() -> TestResult {
     let postgres = pgvpd_core::testing::Postgres::builder().start().await?;
     postgres.create_database("shop").await?;
     let attributes = "SELECT string_agg(concat_ws(' ', rolname, rolcanlogin, rolcreatedb, rolpassword), ', ' ORDER BY rolname) FROM pg_authid

@@ -68,7 +68,7 @@ async fn explain_reads_a_value_until_the_statistics_are_gone() -> TestResult {
 }
 
 #[tokio::test]
-async fn protect_leaves_statistics_of_the_tenants_column_alone_if_asked() -> TestResult {
+async fn protect_can_leave_only_the_tenants_column_its_statistics() -> TestResult {
     let (db, admin) = installed().await?;
     admin
         .batch_execute(

@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_that_the_database_keeps_is_open_and_one_of_the_proxys_own_is_not() -> std::io::Result<()> {
+    fn a_password_that_the_database_keeps_is_open() -> std::io::Result<()> {
         let users = tempfile::NamedTempFile::new()?;
         std::fs::write(users.path(), "\"app_user\" \"secret\"\n")?;
         let users = users.path().to_str().unwrap_or_default();

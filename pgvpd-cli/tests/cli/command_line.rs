@@ -103,6 +103,12 @@ fn a_mistake_is_answered_with_what_was_most_likely_meant() {
         (&["key", "rotat"], "a similar subcommand exists: 'rotate'"),
         (&["protct", "orders"], "a similar subcommand exists: 'protect'"),
         (&["demo", "--tenant-deny", "acme"], "'--tenant-deny' is an option of the proxy itself: 'pgvpd --tenant-deny'"),
+        (&["check", "shop"], "a database is named with -d: 'pgvpd check -d shop'"),
+        (&["init", "my shop"], "a database is named with -d: 'pgvpd init -d 'my shop''"),
+        (
+            &["check", "/etc/pgvpd.conf"],
+            "a configuration file is named with --config: 'pgvpd check --config /etc/pgvpd.conf'",
+        ),
         (&["demo", "--onse"], "a similar argument exists: '--once'"),
         (&["dmeo"], "a similar subcommand exists: 'demo'"),
         (&["completion", "bash"], "a similar subcommand exists: 'completions'"),

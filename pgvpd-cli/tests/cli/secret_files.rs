@@ -33,7 +33,7 @@ fn checked(path: &Path) -> (bool, String) {
 }
 
 #[test]
-fn a_configuration_with_a_secret_that_others_can_read_is_refused() {
+fn a_configuration_with_a_readable_secret_is_refused() {
     let folder = Folder::new();
     let text = format!("port = 0\ncontext_signing_key = {KEY}\n");
     for (mode, is_taken) in [(0o644, false), (0o604, false), (0o666, false), (0o640, true), (0o600, true)] {

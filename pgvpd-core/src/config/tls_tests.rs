@@ -136,7 +136,7 @@ fn files_that_say_the_same_change_nothing_and_bad_ones_are_refused_whole() -> Re
 }
 
 #[test]
-fn a_key_that_everybody_can_read_is_refused_and_a_server_that_is_not_verified_is_said() -> Result<(), Box<dyn Error>> {
+fn a_readable_key_is_refused_and_an_unverified_server_is_said() -> Result<(), Box<dyn Error>> {
     use std::os::unix::fs::PermissionsExt;
     let files = Files::new()?;
     std::fs::set_permissions(files.path("key"), std::fs::Permissions::from_mode(0o644))?;
