@@ -30,6 +30,7 @@ mod metrics;
 mod notifications;
 mod notify_sql;
 mod notify_sql_install;
+mod own_password;
 mod parameters;
 mod pool;
 mod pool_authentication;
