@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock};
+use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock, Semaphore};
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::config::UpstreamAddress;
@@ -15,9 +16,23 @@ use crate::wire::{CancelKey, CancelRequest};
 
 /// The keys of the sessions that are live now. A request with any other key goes nowhere, so that a late one cannot
 /// reach whoever has the backend's process id next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct CancelRegistry {
     live: Mutex<Live>,
+    /// For requests of the proxy's own: many sessions may end at once.
+    own: Semaphore,
+}
+
+/// Requests of the proxy's own that are under way at one time.
+const OWN_REQUESTS: usize = 32;
+
+/// How long one may take.
+const OWN_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl Default for CancelRegistry {
+    fn default() -> Self {
+        Self { live: Mutex::default(), own: Semaphore::new(OWN_REQUESTS) }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -125,14 +140,14 @@ impl CancelRegistry {
     }
 
     /// Cancels what a backend does, for a session that is over, and waits until it is taken, within a limit.
-    pub(crate) async fn cancel_backend(
-        &self,
-        backend: Option<&CancelKey>,
-        upstream: &UpstreamAddress,
-        limit: Duration,
-    ) {
-        let Some(key) = backend.cloned() else { return };
-        let _ = tokio::time::timeout(limit, send(&CancelRequest { key }, upstream)).await;
+    pub(crate) async fn cancel_backend(&self, backend: &CancelKey, upstream: &UpstreamAddress) {
+        let Ok(_permit) = self.own.acquire().await else { return };
+        let request = CancelRequest { key: backend.clone() };
+        match timeout(OWN_REQUEST_TIMEOUT, send(&request, upstream)).await {
+            Ok(Ok(())) => debug!(pid = backend.pid, "cancelled what a session left running"),
+            Ok(Err(error)) => debug!(pid = backend.pid, error, "a cancel request did not reach the upstream server"),
+            Err(_) => debug!(pid = backend.pid, "the upstream server did not take a cancel request in time"),
+        }
     }
 }
 
@@ -254,7 +269,7 @@ mod tests {
         let request = entry.request();
         let under_way = registry.target(&request.key).expect("live");
         let mut retired = Box::pin(entry.retire());
-        let waiting = tokio::time::timeout(Duration::from_secs(60), &mut retired).await;
+        let waiting = timeout(Duration::from_secs(60), &mut retired).await;
         assert!(waiting.is_err(), "a request is under way");
         assert!(registry.target(&request.key).is_none(), "and no other one begins");
         drop(under_way);

@@ -17,6 +17,7 @@ mod console;
 mod console_access;
 mod console_agents;
 mod context;
+mod endings;
 mod faults;
 mod framed;
 mod hardening_sql;

@@ -37,6 +37,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         &self.stream
     }
 
+    /// The stream, to be closed.
+    pub(crate) fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
     /// The stream, to be relayed; what was received and not used, and what was queued and not sent.
     pub(crate) fn borrow_parts(&mut self) -> (&mut S, Vec<u8>, Vec<u8>) {
         let (received, queued) = (self.inbox.bytes().to_vec(), self.outbox.bytes().to_vec());

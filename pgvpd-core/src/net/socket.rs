@@ -75,6 +75,17 @@ impl Socket {
         matches!(self, Self::Tls(_)) || self.is_local()
     }
 
+    /// Has it reset when it is dropped: what the peer still sends finds nobody.
+    pub(crate) fn reset_at_close(&self) {
+        let linger = |stream: &TcpStream| SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        // A Unix socket that is closed takes nothing more.
+        let _ = match self {
+            Self::Tcp(stream) => linger(stream),
+            Self::Tls(stream) => linger(stream.tcp()),
+            Self::Unix(_) | Self::Gone => Ok(()),
+        };
+    }
+
     /// The TLS stream, if it is one.
     pub(crate) fn tls(&self) -> Option<&TlsSocket> {
         match self {

@@ -10,6 +10,7 @@
 mod admit;
 mod authenticate;
 mod console;
+mod ending;
 mod hearing;
 mod keeper;
 mod leg;
@@ -35,6 +36,7 @@ use tracing::{Instrument, Level, debug, info, warn};
 pub(crate) use login_error::LoginError;
 
 use self::admit::{Admission, Route};
+use self::ending::Backend;
 use self::negotiate::Greeting;
 use self::passthrough::{Established, Framed, Oversight};
 use self::pooled::PooledSession;
@@ -250,13 +252,25 @@ async fn establish(
 
 /// Relays an established session and closes both sides.
 async fn run(client: Conn<Socket>, established: Established, shared: &Arc<Shared>) {
-    let Established { session, seat, cancel, oversight, membership } = established;
-    seat.started(shared.config.load().log_sessions);
+    let Established { session, seat, cancel, oversight, membership, config } = established;
+    seat.started(config.log_sessions);
     let record = Arc::clone(seat.record());
     let stop = ends(shared, &record, membership);
     let is_framed = matches!(oversight, Oversight::Framed(_));
-    let end = match oversight {
-        Oversight::Raw => relay(client, session, &mut Unwatched::new(&record.meter), stop).await,
+    let finish = async |end: RelayEnd, mut upstream: Socket, is_busy| {
+        seat.ended(&end, is_framed, config.log_sessions);
+        let work = async {
+            if end != RelayEnd::Upstream {
+                let key = cancel.as_ref().map(CancelEntry::key);
+                Backend { key, address: &config.upstream, is_busy }.end(&mut upstream, shared).await;
+            }
+            // Its place is free when nothing of it runs any more, however long its client takes to leave.
+            drop((upstream, seat));
+        };
+        tokio::join!(work, shared.note_end(&record, &end));
+    };
+    match oversight {
+        Oversight::Raw => relay(client, session, &mut Unwatched::new(&record.meter), stop, finish).await,
         Oversight::Framed(framed) => {
             let Framed { query_timeout, cancel_timeout, keeper, hearing } = *framed;
             let canceller = canceller(cancel.as_ref(), cancel_timeout, shared);
@@ -264,12 +278,9 @@ async fn run(client: Conn<Socket>, established: Established, shared: &Arc<Shared
             // Boxed, so that raw sessions do not carry its size.
             let watch = SessionWatch::new(limit).keeping(keeper).hearing(hearing).metering(&record.meter);
             let mut watch = Box::new(watch);
-            relay(client, session, &mut *watch, stop).await
+            relay(client, session, &mut *watch, stop, finish).await
         }
     };
-    seat.ended(&end, is_framed, shared.config.load().log_sessions);
-    // Boxed, so that a session does not carry the size of its end.
-    Box::pin(shared.note_end(&record, &end)).await;
 }
 
 /// When a session has to end, and why: the proxy stops, an administrator wants it, or what let the client in has changed.

@@ -50,6 +50,8 @@ pub(super) struct Established {
     pub(super) oversight: Oversight,
     /// Where the session is to be told when its context has changed.
     pub(super) membership: Option<Membership>,
+    /// What it started with.
+    pub(super) config: Arc<Config>,
 }
 
 /// How a session comes to its own connection.
@@ -106,7 +108,7 @@ pub(super) async fn establish(
     admission: Admission,
     way: Way<'_>,
     shared: &Arc<Shared>,
-    config: &Config,
+    config: &Arc<Config>,
 ) -> Result<Established, Ended> {
     // Boxed: most logins have no need of it, and would carry its size.
     let since = Instant::now();
@@ -162,7 +164,7 @@ pub(super) async fn establish(
     };
     let session = BoundUpstream { conn: upstream, _permit: permit };
     let oversight = Oversight::of(&admission, config, injection, token, &client_encoding);
-    Ok(Established { session, seat: admission.into_seat(), cancel, oversight, membership })
+    Ok(Established { session, seat: admission.into_seat(), cancel, oversight, membership, config: Arc::clone(config) })
 }
 
 /// What is to be known of a tenant's role.

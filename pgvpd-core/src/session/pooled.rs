@@ -12,13 +12,14 @@ use super::Ended;
 use super::LoginError;
 use super::admit::{Admission, Seat};
 use super::authenticate::{Claim, authenticate};
+use super::ending::Backend;
 use super::hearing::Hearing;
 use super::keeper::Keeper;
 use super::login::warn_of_role;
 use super::proved::{self, is_about_the_proxy, pass_on};
-use super::relay::{Relaying, Watch};
+use super::relay::{RelayEnd, Relaying, Watch};
 use super::time_limit::TimeLimit;
-use super::watch::SessionWatch;
+use super::watch::{Left, SessionWatch};
 use crate::cancel::CancelEntry;
 use crate::config::{Config, RoleCheck};
 use crate::context::{
@@ -39,9 +40,9 @@ use crate::wire::{
 };
 
 /// How long what a client has left outstanding may go on before it is cancelled.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// How long a cancel request for it may take, and one of the client's own that is under way.
+/// How long a cancel request of the client's own may be under way.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes of a cancel key's secret: for protocol 3.2, and before.
@@ -377,29 +378,38 @@ pub(super) async fn run(client: Conn<Socket>, session: PooledSession, shared: &A
     let mut watch = Box::new(watch);
     let mut relaying = Relaying::new(client, socket, from_upstream);
     let end = relaying.run(&mut *watch, pin!(super::ends(shared, &record, None))).await;
-    let last_words = watch.last_words(&end);
-    let mut left = watch.left(&end, relaying.has_delivered_requests());
-    relaying.close(&end, last_words).await;
+    let (last_words, is_busy) = (watch.last_words(&end), watch.is_busy());
+    let left = watch.left(&end, relaying.has_delivered_requests());
+    // What others have ended is not waited for.
+    let left = left.filter(|_| end == RelayEnd::Client || !is_busy);
+    let (client, _) = relaying.part(&end, last_words);
     seat.ended(&end, true, config.log_sessions);
-    drop(seat);
-    shared.note_end(&record, &end).await;
-
-    let released = async {
-        if let Some(entry) = cancel
-            && timeout(CANCEL_TIMEOUT, entry.retire()).await.is_err()
-        {
-            return;
-        }
-        let Some(left) = &mut left else { return };
-        if timeout(DRAIN_TIMEOUT, left.drain(&mut lease)).await != Ok(true) {
-            debug!(pool = %lease.key(), "what the client left outstanding did not end");
-            shared.cancels.cancel_backend(lease.cancel_key(), &config.upstream, CANCEL_TIMEOUT).await;
-            return;
-        }
-        reset(lease, left.behind(), shared, &config).await;
-    };
     // A proxy that stops closes the connection instead.
-    let _ = shared.abort.run_until_cancelled(released).await;
+    let release = async {
+        let drained = shared.abort.run_until_cancelled(drain(&mut lease, left, cancel)).await.flatten();
+        if drained.is_none() && end != RelayEnd::Upstream {
+            debug!(pool = %lease.key(), "an upstream connection is closed with its session");
+            let key = lease.cancel_key().cloned();
+            let backend = Backend { key: key.as_ref(), address: &config.upstream, is_busy };
+            backend.end(lease.parts().0.stream_mut(), shared).await;
+        }
+        drop(seat);
+        if let Some(left) = drained {
+            let _ = shared.abort.run_until_cancelled(reset(lease, left.behind(), shared, &config)).await;
+        }
+    };
+    // The connection is the next client's, however long this one takes to leave.
+    tokio::join!(client.close(), release, shared.note_end(&record, &end));
+}
+
+/// Waits for what is under way on a connection. `None` where it does not come to an end soon, or cannot.
+async fn drain(lease: &mut Lease, left: Option<Left>, cancel: Option<CancelEntry>) -> Option<Left> {
+    let mut left = left?;
+    if let Some(entry) = cancel {
+        timeout(CANCEL_TIMEOUT, entry.retire()).await.ok()?;
+    }
+    let is_drained = timeout(DRAIN_TIMEOUT, left.drain(lease)).await == Ok(true);
+    is_drained.then_some(left)
 }
 
 /// Resets a connection on which nothing is outstanding, and gives it back; or closes it.

@@ -14,8 +14,10 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::passthrough::BoundUpstream;
@@ -26,6 +28,10 @@ use crate::wire::WireError;
 
 /// Bytes read at once, and the most that a direction ever holds.
 const CHUNK: usize = 64 * 1024;
+
+/// How long the server may be silent when the client has ended its stream: nothing tells one that waits for the rest of its
+/// answers from one that is gone.
+const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Why a relay ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +96,11 @@ pub(super) trait Watch {
         false
     }
 
+    /// True if the server is known to owe an answer.
+    fn is_busy(&self) -> bool {
+        false
+    }
+
     /// True once the client has said that it leaves.
     fn has_left(&self) -> bool;
 
@@ -147,13 +158,14 @@ pub(super) async fn stopped(token: &CancellationToken) -> RelayEnd {
     RelayEnd::Stopped
 }
 
-/// Relays until the server has closed, the client is gone, the watch says so, or `stop` resolves. Both sides are
-/// closed when it returns.
+/// Relays until the server has closed, the client is gone, the watch says so, or `stop` resolves. `finish` is given the
+/// server's side, and whether it owes an answer, while the client is told. Both sides are closed when it returns.
 pub(super) async fn relay<C, U>(
     client: Conn<C>,
     upstream: BoundUpstream<U>,
     watch: &mut impl Watch,
     stop: impl Future<Output = RelayEnd>,
+    finish: impl AsyncFnOnce(RelayEnd, U, bool),
 ) -> RelayEnd
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -162,10 +174,13 @@ where
     let (upstream, from_upstream, _) = upstream.conn.into_parts();
     let mut relaying = Relaying::new(client, upstream, from_upstream);
     let end = relaying.run(watch, pin!(stop)).await;
-    // Boxed, so that a session does not carry the size of its end.
-    Box::pin(relaying.close(&end, watch.last_words(&end))).await;
+    let is_busy = watch.is_busy();
+    let (client, upstream) = relaying.part(&end, watch.last_words(&end));
     // A server that is told so closes first.
-    if end == RelayEnd::Upstream && watch.has_left() { RelayEnd::Client } else { end }
+    let end = if end == RelayEnd::Upstream && watch.has_left() { RelayEnd::Client } else { end };
+    // Boxed, so that a session does not carry the size of its end.
+    Box::pin(async { tokio::join!(client.close(), finish(end.clone(), upstream, is_busy)) }).await;
+    end
 }
 
 /// Two streams between which bytes are relayed.
@@ -176,6 +191,25 @@ pub(super) struct Relaying<C, U> {
     answers: Direction,
     /// What the login left over, not yet looked at: held-back bytes one way, ReadyForQuery the other.
     left_over: Option<(Vec<u8>, Vec<u8>)>,
+    /// Runs while the server is silent and the client has ended its stream.
+    last_answers: Option<Pin<Box<Sleep>>>,
+}
+
+/// A client whose session is over.
+pub(super) struct Departing<C> {
+    client: C,
+    /// What it has not taken, and last words; `None` where it is gone, or may be told nothing.
+    unsent: Option<Vec<u8>>,
+}
+
+impl<C: AsyncRead + AsyncWrite + Unpin> Departing<C> {
+    /// Closes its side, within a moment.
+    pub(super) async fn close(self) {
+        let Self { client, unsent: Some(unsent) } = self else { return };
+        let mut client = Conn::new(client);
+        client.queue(&unsent);
+        client.finish().await;
+    }
 }
 
 impl<C, U> Relaying<C, U>
@@ -191,6 +225,7 @@ where
             requests: Direction::new(Vec::new()),
             answers: Direction::new(for_client),
             left_over: Some((from_client, from_upstream)),
+            last_answers: None,
         }
     }
 
@@ -209,7 +244,7 @@ where
         }
         poll_fn(|cx| {
             loop {
-                let Self { client, upstream, requests, answers, .. } = self;
+                let Self { client, upstream, requests, answers, last_answers, .. } = self;
                 // A server that no longer reads may still have said why: only its own end of stream ends the session.
                 match requests.poll(cx, client, upstream, |chunk| watch.requests(chunk)) {
                     Poll::Ready(Done::Source | Done::Left) => return Poll::Ready(RelayEnd::Client),
@@ -218,6 +253,10 @@ where
                     Poll::Ready(Done::Sink) | Poll::Pending => {}
                 }
                 match answers.poll(cx, upstream, client, |chunk| watch.answers(chunk)) {
+                    // It was told that the client has ended its stream.
+                    Poll::Ready(Done::Finished | Done::Source | Done::Left) if requests.has_ended() => {
+                        return Poll::Ready(RelayEnd::Client);
+                    }
                     Poll::Ready(Done::Finished | Done::Source | Done::Left) => return Poll::Ready(RelayEnd::Upstream),
                     Poll::Ready(Done::Sink) => return Poll::Ready(RelayEnd::Client),
                     Poll::Ready(Done::Told(end)) => return Poll::Ready(end),
@@ -229,6 +268,15 @@ where
                 }
                 if requests.has_ended() && watch.is_settled() && !answers.holds_bytes() {
                     return Poll::Ready(RelayEnd::Client);
+                }
+                if requests.has_ended() && !answers.holds_bytes() {
+                    let timer = last_answers.get_or_insert_with(|| Box::pin(sleep(LAST_ANSWERS_TIMEOUT)));
+                    if std::mem::take(&mut answers.has_moved) {
+                        timer.as_mut().reset(Instant::now() + LAST_ANSWERS_TIMEOUT);
+                    }
+                    if timer.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(RelayEnd::Client);
+                    }
                 }
                 if let Poll::Ready(end) = stop.as_mut().poll(cx) {
                     return Poll::Ready(end);
@@ -244,19 +292,15 @@ where
         !self.requests.holds_bytes()
     }
 
-    /// Closes the server's side, then the client's, with last words where there are any.
-    pub(super) async fn close(self, end: &RelayEnd, last_words: Option<Refusal>) {
-        drop(self.upstream);
-        if *end == RelayEnd::Upstream || last_words.is_some() {
-            let mut client = Conn::new(self.client);
-            client.queue(self.answers.undelivered());
-            if let Some(refusal) = last_words {
-                let mut message = Vec::new();
-                refusal.encode(&mut message);
-                client.queue(&message);
-            }
-            client.finish().await;
-        }
+    /// The two sides, each to be closed, the client's with last words where there are any.
+    pub(super) fn part(self, end: &RelayEnd, last_words: Option<Refusal>) -> (Departing<C>, U) {
+        let is_told = *end == RelayEnd::Upstream || last_words.is_some();
+        let unsent = is_told.then(|| {
+            let mut unsent = self.answers.undelivered().to_vec();
+            last_words.into_iter().for_each(|refusal| refusal.encode(&mut unsent));
+            unsent
+        });
+        (Departing { client: self.client, unsent }, self.upstream)
     }
 }
 
@@ -304,11 +348,21 @@ struct Direction {
     /// Nothing is read.
     is_held: bool,
     sink_is_ended: bool,
+    /// Something has come since this was taken.
+    has_moved: bool,
 }
 
 impl Direction {
     fn new(pending: Vec<u8>) -> Self {
-        Self { pending, sent: 0, is_unflushed: false, progress: Progress::Open, is_held: false, sink_is_ended: false }
+        Self {
+            pending,
+            sent: 0,
+            is_unflushed: false,
+            progress: Progress::Open,
+            is_held: false,
+            sink_is_ended: false,
+            has_moved: false,
+        }
     }
 
     /// Reads on, behind these bytes.
@@ -413,6 +467,7 @@ impl Direction {
         if chunk.is_empty() {
             return Poll::Ready(Progress::Ending(Done::Finished));
         }
+        self.has_moved = true;
         let (chunk, progress) = match look(chunk) {
             Ok(Look::Pass) => (chunk, Progress::Open),
             Ok(Look::Leave(count)) => (chunk.get(..count).unwrap_or_default(), Progress::Ending(Done::Left)),
@@ -459,6 +514,12 @@ impl Direction {
         }
         Poll::Ready(Ok(()))
     }
+}
+
+/// The end of a server's side in tests, which have no server to tell more.
+#[cfg(test)]
+pub(super) async fn just_close<U>(_: RelayEnd, upstream: U, _: bool) {
+    drop(upstream);
 }
 
 #[cfg(test)]

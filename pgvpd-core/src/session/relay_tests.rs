@@ -12,7 +12,7 @@ struct Rig {
 }
 
 async fn relay_unwatched(client: Conn<DuplexStream>, upstream: BoundUpstream<DuplexStream>) -> RelayEnd {
-    relay(client, upstream, &mut Unwatched::new(&Meter::default()), std::future::pending()).await
+    relay(client, upstream, &mut Unwatched::new(&Meter::default()), std::future::pending(), just_close).await
 }
 
 fn rig(capacity: usize) -> Rig {
@@ -60,7 +60,7 @@ async fn a_client_that_half_closes_still_gets_its_answer() {
     client.read_to_end(&mut answer).await.expect("answer");
     assert_eq!(answer, b"answer");
     drop(client);
-    assert_eq!(relay.await.expect("relay"), RelayEnd::Upstream);
+    assert_eq!(relay.await.expect("relay"), RelayEnd::Client, "which ended its stream first");
 }
 
 #[tokio::test]

@@ -25,9 +25,6 @@ use crate::sessions::{Meter, SessionState};
 use crate::upstream::Parameters;
 use crate::wire::{BodyScanner, ParameterStatus, Scanner, Tracker, TransactionStatus, WireError, sync, tag};
 
-/// How long the answers to a client that has ended its stream may take.
-const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// How long a transaction may go on when its context has changed.
 const MAY_GO_ON: Duration = Duration::from_millis(300);
 
@@ -66,8 +63,6 @@ struct Following {
 /// How a pooled session's client leaves.
 struct Departure {
     farewell: Farewell,
-    /// Runs once the client has ended its stream without Terminate.
-    last_answers: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +120,7 @@ impl<'a> SessionWatch<'a> {
     /// Leaves the connection, with these parameters, to another session.
     pub(super) fn leaving(mut self, parameters: &'a mut Parameters) -> Self {
         self.server.parameters = Some(parameters);
-        self.departure = Some(Departure { farewell: Farewell::None, last_answers: None });
+        self.departure = Some(Departure { farewell: Farewell::None });
         self
     }
 
@@ -394,9 +389,7 @@ impl Watch for SessionWatch<'_> {
     }
 
     fn at_client_end(&mut self) -> AtEnd {
-        let Some(departure) = &mut self.departure else { return AtEnd::EndSink };
-        departure.last_answers.get_or_insert_with(|| Box::pin(sleep(LAST_ANSWERS_TIMEOUT)));
-        AtEnd::LeaveSink
+        if self.departure.is_some() { AtEnd::LeaveSink } else { AtEnd::EndSink }
     }
 
     fn is_settled(&self) -> bool {
@@ -407,11 +400,6 @@ impl Watch for SessionWatch<'_> {
     }
 
     fn poll_expired(&mut self, cx: &mut Context<'_>, undelivered: bool) -> Poll<RelayEnd> {
-        if let Some(Departure { last_answers: Some(timer), .. }) = &mut self.departure
-            && timer.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(RelayEnd::Client);
-        }
         if let Poll::Ready(end) = self.poll_changes(cx) {
             return Poll::Ready(end);
         }
@@ -422,6 +410,10 @@ impl Watch for SessionWatch<'_> {
             }
             None => Poll::Pending,
         }
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.server.is_settled()
     }
 
     fn has_left(&self) -> bool {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::net::Conn;
 use crate::session::passthrough::BoundUpstream;
-use crate::session::relay::{relay, stopped};
+use crate::session::relay::{just_close, relay, stopped};
 use crate::wire::{ErrorFields, TaggedFrames};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ fn rig(timeout: Option<Duration>) -> Rig {
             })
         });
         let upstream = BoundUpstream::for_tests(Conn::new(upstream_side));
-        relay(Conn::new(client_side), upstream, &mut SessionWatch::new(limit), stopped(&token)).await
+        relay(Conn::new(client_side), upstream, &mut SessionWatch::new(limit), stopped(&token), just_close).await
     });
     Rig { client, server, cancels, stop, relay }
 }
@@ -223,7 +223,7 @@ async fn what_was_held_back_during_the_login_is_looked_at_too() {
     let task = tokio::spawn(async move {
         let limit = TimeLimit::new(TIMEOUT, || {});
         let upstream = BoundUpstream::for_tests(Conn::new(upstream_side));
-        relay(conn, upstream, &mut SessionWatch::new(Some(limit)), std::future::pending()).await
+        relay(conn, upstream, &mut SessionWatch::new(Some(limit)), std::future::pending(), just_close).await
     });
     client.write_all(&message(b'Q', b"early")[6..]).await.expect("sent");
     server.read_exact(&mut [0; 10]).await.expect("arrived");
