@@ -1,12 +1,13 @@
 //! Cancel requests: from the key a client holds to the backend that it holds now.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use crate::config::UpstreamAddress;
@@ -39,6 +40,76 @@ impl Default for CancelRegistry {
 struct Live {
     next_entry: u64,
     keys: HashMap<CancelKey, Target>,
+    /// Requests with the wrong secret for a process id that some key has.
+    guesses: HashMap<i32, Guesses>,
+}
+
+/// What is known of a process id that keys have.
+#[derive(Debug, Default)]
+struct Guesses {
+    keys: usize,
+    wrong: u32,
+    /// When the next request is looked at, once there were too many wrong ones.
+    next: Option<Instant>,
+}
+
+/// Wrong secrets for one process id after which its requests are looked at one by one. A secret of protocol 3.0 has 32 bits, and
+/// process ids are no secret.
+const FREE_GUESSES: u32 = 100;
+
+/// How far apart they are then: 2^31 guesses take seven years.
+const GUESS_INTERVAL: Duration = Duration::from_millis(100);
+
+impl Guesses {
+    /// True where another request may be looked at now.
+    fn admit(&mut self, now: Instant) -> bool {
+        let is_due = self.wrong < FREE_GUESSES || self.next.is_none_or(|next| now >= next);
+        if is_due && self.wrong >= FREE_GUESSES {
+            self.next = Some(now + GUESS_INTERVAL);
+        }
+        is_due
+    }
+}
+
+impl Live {
+    /// The target of a key, unless too many have guessed at it of late.
+    fn target(&mut self, key: &CancelKey) -> Option<&Target> {
+        let guesses = self.guesses.get_mut(&key.pid)?;
+        if !guesses.admit(Instant::now()) {
+            return None;
+        }
+        let target = self.keys.get(key);
+        if target.is_none() {
+            guesses.wrong = guesses.wrong.saturating_add(1);
+            if guesses.wrong == FREE_GUESSES {
+                warn!(
+                    pid = key.pid,
+                    "many cancel requests with a wrong secret; those for this process are slowed down"
+                );
+            }
+        }
+        target
+    }
+
+    fn insert(&mut self, key: CancelKey, target: Target) {
+        let pid = key.pid;
+        // A server may give a key again: its entry is replaced.
+        if self.keys.insert(key, target).is_none() {
+            self.guesses.entry(pid).or_default().keys += 1;
+        }
+    }
+
+    fn remove(&mut self, key: &CancelKey) {
+        if self.keys.remove(key).is_none() {
+            return;
+        }
+        if let Entry::Occupied(mut guesses) = self.guesses.entry(key.pid) {
+            guesses.get_mut().keys -= 1;
+            if guesses.get().keys == 0 {
+                guesses.remove();
+            }
+        }
+    }
 }
 
 /// Where a key leads.
@@ -78,19 +149,32 @@ impl CancelRegistry {
         self.enter(key.clone(), To::Backend(key, upstream))
     }
 
-    /// Makes a new key for a backend, with a secret of so many random bytes, at most 32, valid until the entry is dropped.
+    /// Makes a new key for a backend, with its process id and a secret of so many random bytes, at most 32, valid until the
+    /// entry is dropped.
     pub(crate) fn issue(
         self: &Arc<Self>,
         secret_bytes: usize,
         backend: CancelKey,
         upstream: UpstreamAddress,
     ) -> CancelEntry {
-        self.enter(new_key(secret_bytes), To::Backend(backend, upstream))
+        let pid = backend.pid;
+        self.enter_new(|| key_of(pid, secret_bytes), To::Backend(backend, upstream))
     }
 
-    /// The same for who is told here, in this proxy.
+    /// The same for who is told here, in this proxy, with a random number for a process id.
     pub(crate) fn issue_here(self: &Arc<Self>, secret_bytes: usize, told: &Arc<Notify>) -> CancelEntry {
-        self.enter(new_key(secret_bytes), To::Console(Arc::clone(told)))
+        // Process ids are positive; clients show them.
+        let key = || key_of(i32::from_ne_bytes(random_bytes()) & i32::MAX, secret_bytes);
+        self.enter_new(key, To::Console(Arc::clone(told)))
+    }
+
+    /// Enters a key that nobody has.
+    fn enter_new(self: &Arc<Self>, make: impl Fn() -> CancelKey, to: To) -> CancelEntry {
+        let mut key = make();
+        while self.live().keys.contains_key(&key) {
+            key = make();
+        }
+        self.enter(key, to)
     }
 
     fn enter(self: &Arc<Self>, key: CancelKey, to: To) -> CancelEntry {
@@ -99,15 +183,15 @@ impl CancelRegistry {
         live.next_entry += 1;
         let entry = live.next_entry;
         let target = Target { entry, to, under_way: Arc::clone(&under_way) };
-        live.keys.insert(key.clone(), target);
+        live.insert(key.clone(), target);
         CancelEntry { registry: Arc::clone(self), key, entry, under_way }
     }
 
     /// The target of a key, and what keeps its backend from going to another session meanwhile.
     fn target(&self, key: &CancelKey) -> Option<(Target, OwnedRwLockReadGuard<()>)> {
         // Under the lock of the keys: once a key is void, nobody can begin who saw it before.
-        let live = self.live();
-        let target = live.keys.get(key)?;
+        let mut live = self.live();
+        let target = live.target(key)?;
         let guard = Arc::clone(&target.under_way).try_read_owned().ok()?;
         Some((target.clone(), guard))
     }
@@ -152,12 +236,9 @@ impl CancelRegistry {
 }
 
 /// A key with a secret of so many random bytes, at most 32.
-fn new_key(secret_bytes: usize) -> CancelKey {
-    let [a, b, c, d, random @ ..]: [u8; 36] = random_bytes();
-    let secret = random.get(..secret_bytes).unwrap_or(&random).into();
-    // Process ids are positive; clients show them.
-    let pid = i32::from_ne_bytes([a, b, c, d]) & i32::MAX;
-    CancelKey { pid, secret }
+fn key_of(pid: i32, secret_bytes: usize) -> CancelKey {
+    let random: [u8; 32] = random_bytes();
+    CancelKey { pid, secret: random.get(..secret_bytes).unwrap_or(&random).into() }
 }
 
 /// Sends a request, and waits until the server has taken it: it closes the connection then.
@@ -206,7 +287,7 @@ impl Drop for CancelEntry {
     fn drop(&mut self) {
         let mut live = self.registry.live();
         if live.keys.get(&self.key).is_some_and(|target| target.entry == self.entry) {
-            live.keys.remove(&self.key);
+            live.remove(&self.key);
         }
     }
 }
@@ -235,15 +316,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keys_that_are_issued_are_random_and_lead_to_the_backends_own() {
+    async fn issued_keys_have_the_backends_number_and_a_secret_of_their_own() {
         let registry = Arc::new(CancelRegistry::default());
         let nowhere = UpstreamAddress { host: "/nonexistent".into(), port: 1, tls: None };
         let issued: Vec<_> = (0..100).map(|_| registry.issue(32, key(7), nowhere.clone())).collect();
         let distinct: std::collections::HashSet<_> = issued.iter().map(|entry| entry.key().clone()).collect();
-        assert!(distinct.len() == 100 && distinct.iter().all(|key| key.secret.len() == 32 && key.pid >= 0));
+        assert!(distinct.len() == 100 && distinct.iter().all(|key| key.secret.len() == 32 && key.pid == 7));
         let (target, _) = registry.target(issued[0].key()).expect("live");
         assert!(matches!(target.to, To::Backend(backend, _) if backend == key(7)));
         assert_eq!(registry.forward(CancelRequest { key: key(7) }).await, Forwarded::Unknown, "the backend's own key");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn guessing_a_secret_is_slow_and_the_right_key_still_works() {
+        let registry = Arc::new(CancelRegistry::default());
+        let nowhere = UpstreamAddress { host: "/nonexistent".into(), port: 1, tls: None };
+        let entries = [registry.issue(4, key(7), nowhere.clone()), registry.issue(4, key(8), nowhere)];
+        let is_found = |key: &CancelKey| registry.target(key).is_some();
+        for guess in 0..1_000_u32 {
+            let wrong = CancelKey { pid: 7, secret: guess.to_ne_bytes().into() };
+            assert!(wrong == *entries[0].key() || !is_found(&wrong));
+        }
+        assert!(is_found(entries[1].key()), "another backend's");
+        assert!(!is_found(entries[0].key()), "not looked at");
+        tokio::time::advance(GUESS_INTERVAL).await;
+        assert!(is_found(entries[0].key()));
+        drop(entries);
+        assert!(registry.live().guesses.is_empty());
     }
 
     #[tokio::test]

@@ -94,3 +94,15 @@ async fn long_cancel_keys_of_protocol_3_2_work() -> TestResult {
     assert!(String::from_utf8_lossy(&body).contains("57014"));
     Ok(())
 }
+
+/// Drivers show it as the server process's, and their tests compare it with `pg_backend_pid()`.
+#[tokio::test]
+async fn a_cancel_keys_number_is_the_backends() {
+    let proxy = proxy(&[]).await;
+    for tenant in ["acme", "globex"] {
+        let mut client = proxy.connect().await;
+        let key = client.log_in(&format!("app_user.{tenant}"), &[]).await;
+        let pid = client.value("SELECT pg_backend_pid()").await;
+        assert_eq!(i32::from_be_bytes(key[..4].try_into().unwrap()).to_string(), pid);
+    }
+}
