@@ -160,6 +160,9 @@ async fn a_session_that_does_not_come_to_the_end_of_its_transaction_ends() -> Te
         // Between two messages there is room for a reason, where messages are seen.
         let expected = if mode() == Mode::Raw { None } else { Some("57P01".to_owned()) };
         assert_eq!(code, expected, "{busy:?}");
+        let asleep = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT pg_sleep(120)'";
+        let query = async || admin.query_one(asleep, &[]).await.expect("query").get::<_, i64>(0);
+        eventually("what it runs has ended", async || query().await == 0).await;
     }
     Ok(())
 }
@@ -234,6 +237,52 @@ async fn code_that_panics_ends_the_session_and_no_more() -> TestResult {
     level.store(2, Ordering::SeqCst);
     proxy.handle.invalidate_resolver("level", None);
     eventually("the session of another level ends", async || documents(&client).await.is_err()).await;
+    Ok(())
+}
+
+/// Whoever may lock a table that resolvers read, and notify, must not be able to end everybody's sessions.
+#[tokio::test]
+async fn a_lock_on_what_a_resolver_reads_ends_no_session() -> TestResult {
+    let (own, admin) = site().await;
+    let file = resolvers("terminate");
+    let options = [&options(file.path())[..], &[("resolver_notify", "true"), ("resolver_timeout", "0.2")]].concat();
+    let proxy = proxy_for(&own.postgres, &options).await?;
+    let client = proxy.log_in("app_user.acme:1").await;
+    listens(&admin).await;
+    let mut locking = own.admin().await;
+    let lock = locking.transaction().await?;
+    lock.batch_execute("LOCK members").await?;
+    let errors = || proxy.handle.resolver_stats().iter().map(|stats| stats.errors).sum::<u64>();
+    let before = errors();
+    admin.batch_execute(r#"NOTIFY pgvpd_invalidate, '{"resolver":"member"}'"#).await?;
+    eventually("it is asked again and again", async || errors() >= before + 2).await;
+    assert_eq!(documents(&client).await?, [1, 2], "the session goes on");
+    assert!(proxy.try_log_in("app_user.acme:1").await.is_err(), "a login needs an answer");
+    lock.batch_execute("DELETE FROM members WHERE org = 'acme' AND user_id = '1'").await?;
+    lock.commit().await?;
+    eventually("the answer ends it", async || documents(&client).await.is_err()).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_resolver_that_cannot_log_in_for_now_ends_no_session() -> TestResult {
+    let (own, admin) = site().await;
+    let file = resolvers("terminate");
+    let proxy = proxy_for(&own.postgres, &options(file.path())).await?;
+    let client = proxy.log_in("app_user.acme:1").await;
+    let errors = || proxy.handle.resolver_stats().iter().map(|stats| stats.errors).sum::<u64>();
+    let before = errors();
+    admin
+        .batch_execute(
+            "ALTER ROLE resolver CONNECTION LIMIT 0;
+             SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'resolver'",
+        )
+        .await?;
+    proxy.handle.invalidate_resolver("member", None);
+    eventually("it is asked again", async || errors() > before).await;
+    assert_eq!(documents(&client).await?, [1, 2], "the session goes on");
+    admin.batch_execute("DELETE FROM members; ALTER ROLE resolver CONNECTION LIMIT -1").await?;
+    eventually("the answer ends it", async || documents(&client).await.is_err()).await;
     Ok(())
 }
 

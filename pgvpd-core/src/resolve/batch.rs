@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::definition::{Resolver, Source};
-use super::fault::{Fault, MAX_VALUES};
+use super::fault::{Fault, MAX_VALUES, is_unavailable};
 use crate::context::{Facts, InjectionError, Scope, Token};
 use crate::net::Conn;
 use crate::pool::{Answer, Answers, ExchangeError, run_statement, send};
@@ -216,6 +216,7 @@ impl Reading {
         const CANCELED: &str = "57014";
         self.failure = Some(match error.code().as_deref() {
             Some(CANCELED) => Fault::Slow(limit),
+            code if is_unavailable(code) => Fault::Unavailable(error.summary().into()),
             _ => Fault::Failed(error.summary().into()),
         });
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::batch::{Question, Site, Verdict, ask, attach, within_bounds};
 use super::cache::{Key, Origin, Results};
@@ -62,6 +62,14 @@ pub(super) struct Ran {
     /// The questions of resolvers with an `on_change`.
     watched: Vec<Question>,
     facts: Option<Facts>,
+}
+
+/// What resolving again for a session has led to.
+enum Renewal {
+    /// The session goes by the answer.
+    Told,
+    /// There was none: a lock, a timeout, a connection that is lost.
+    Unanswered,
 }
 
 /// What one resolver has led to, for who wants to see it.
@@ -152,27 +160,52 @@ impl Resolving {
     /// Resolves again for these sessions, and tells them.
     fn renew(self: &Arc<Self>, members: Vec<Arc<Member>>, shared: &Arc<Shared>) {
         for _ in 0..self.renewals.add(members) {
-            let resolving = Arc::clone(self);
+            let (resolving, again) = (Arc::clone(self), Arc::clone(shared));
             let stopped = shared.stopped.clone();
             let work = async move {
                 let mut worker = resolving.renewals.worker();
                 while let Some(turn) = worker.next() {
-                    resolving.renew_one(turn.member()).await;
-                    turn.done();
+                    match resolving.renew_one(turn.member()).await {
+                        Renewal::Told => turn.done(),
+                        Renewal::Unanswered => {
+                            turn.postpone().into_iter().for_each(|turn| resolving.renew_later(turn, &again));
+                        }
+                    }
                 }
             };
             shared.background.spawn(async move { stopped.run_until_cancelled(work).await });
         }
     }
 
-    async fn renew_one(self: &Arc<Self>, member: &Member) {
+    /// Resolves again for a session after a while.
+    fn renew_later(self: &Arc<Self>, (member, pause): (Arc<Member>, Duration), shared: &Arc<Shared>) {
+        let (resolving, again, stopped) = (Arc::clone(self), Arc::clone(shared), shared.stopped.clone());
+        shared.background.spawn(async move {
+            if stopped.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+                resolving.renew(vec![member], &again);
+            }
+        });
+    }
+
+    async fn renew_one(self: &Arc<Self>, member: &Member) -> Renewal {
         let job = &member.job;
         // Only the session's own connection could be asked, and that is the client's.
         if job.needs_own_site() && job.plan.resolvers().any(|resolver| matches!(resolver.source, Source::Sql(_))) {
-            return member.tell(None);
+            member.tell(None);
+            return Renewal::Told;
         }
         match self.run(job, None::<OwnSite<'_, tokio::io::DuplexStream>>).await.0 {
             Ok(Ran { found, watched, .. }) => member.tell(Some(State { watched, found })),
+            Err(error) if !error.fault.is_an_answer() => {
+                let (tenant, database) = (job.identity.tenant(), &job.database);
+                match member.is_unanswered() {
+                    false => {
+                        warn!(tenant, %database, %error, "a session goes on as it is: its context could not be worked out again yet")
+                    }
+                    true => debug!(tenant, %database, %error, "a session's context could not be worked out again yet"),
+                }
+                return Renewal::Unanswered;
+            }
             Err(error) => {
                 let (tenant, database) = (job.identity.tenant(), &job.database);
                 if error.fault.is_a_refusal() {
@@ -183,6 +216,7 @@ impl Resolving {
                 member.tell(None);
             }
         }
+        Renewal::Told
     }
 
     /// Has the database's notifications listened to.

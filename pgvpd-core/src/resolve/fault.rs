@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::definition::Resolver;
 use crate::context::InjectionError;
 use crate::upstream::UpstreamError;
+use crate::wire::ErrorFields;
 
 /// The most bytes that one row may have, and all values that resolvers give.
 pub(super) const MAX_VALUES: usize = 64 * 1024;
@@ -31,6 +32,9 @@ pub(crate) enum Fault {
     /// PostgreSQL says this, or the code.
     #[error("failed: {0}")]
     Failed(Arc<str>),
+    /// PostgreSQL cannot answer now: too many connections, a lock that is not free, a shutdown.
+    #[error("was not answered: {0}")]
+    Unavailable(Arc<str>),
     /// `resolver_timeout`
     #[error("did not answer within {} s (resolver_timeout)", .0.as_secs_f64())]
     Slow(Duration),
@@ -61,6 +65,14 @@ pub(crate) enum Fault {
     Stopped,
 }
 
+/// True for errors that say nothing about what was asked: no connection, no room, a conflict, a lock, a shutdown (manual,
+/// "PostgreSQL Error Codes").
+pub(super) fn is_unavailable(code: Option<&str>) -> bool {
+    const CLASSES: [&str; 5] = ["08", "40", "53", "57", "58"];
+    const LOCK_NOT_AVAILABLE: &str = "55P03";
+    code.is_none_or(|code| code == LOCK_NOT_AVAILABLE || CLASSES.iter().any(|class| code.starts_with(class)))
+}
+
 impl Fault {
     pub(super) fn of(self, resolver: &Resolver) -> ResolveError {
         ResolveError { resolver: Some(resolver.name.clone()), fault: self }
@@ -69,6 +81,24 @@ impl Fault {
     /// True where another connection could have an answer.
     pub(super) fn is_of_the_connection(&self) -> bool {
         matches!(self, Self::Gone(_))
+    }
+
+    /// True where something has been found out, be it that it cannot be. A session does not outlive that; where it is false
+    /// nothing is known yet, and anybody who may lock a table could bring it about for all.
+    pub(super) fn is_an_answer(&self) -> bool {
+        match self {
+            Self::Slow(_) | Self::Busy(_) | Self::Gone(_) | Self::Unavailable(_) | Self::Stopped => false,
+            Self::Login(error) => match &**error {
+                UpstreamError::Refused { body, .. } => !is_unavailable(ErrorFields::new(body).code().as_deref()),
+                UpstreamError::Connect(_)
+                | UpstreamError::Unanswered
+                | UpstreamError::Closed
+                | UpstreamError::Protocol(_)
+                | UpstreamError::Unread => false,
+                _ => true,
+            },
+            _ => true,
+        }
     }
 
     /// True for a result that says no, rather than for a failure to have one.
@@ -103,7 +133,11 @@ impl ResolveError {
 
     /// True where the database has answered, and the connection is as good as before.
     pub(crate) fn is_an_answer(&self) -> bool {
-        self.fault.is_a_refusal() || matches!(self.fault, Fault::Failed(_) | Fault::NoColumn(_) | Fault::TwoColumns(_))
+        self.fault.is_a_refusal()
+            || matches!(
+                self.fault,
+                Fault::Failed(_) | Fault::Unavailable(_) | Fault::NoColumn(_) | Fault::TwoColumns(_)
+            )
     }
 
     /// What a client may read: which resolver it was, and of what kind the trouble is.

@@ -1,8 +1,9 @@
 //! Sessions that go by what resolvers have found, and are told when that has changed.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::Stream;
 use tokio::sync::watch;
@@ -44,6 +45,8 @@ pub(super) struct Member {
     state: Mutex<State>,
     /// It waits to be resolved again.
     is_due: AtomicBool,
+    /// How often that has brought no answer since there was one.
+    unanswered: AtomicU32,
     change: watch::Sender<Option<Change>>,
 }
 
@@ -70,6 +73,10 @@ struct Queue {
 /// Sessions that are resolved again at once.
 const WORKERS: usize = 8;
 
+/// The pauses between turns that bring no answer, each twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
 /// A session's place among those that are told. Dropping it leaves.
 #[derive(Debug)]
 pub(crate) struct Membership {
@@ -86,7 +93,13 @@ impl Live {
     /// Enters a session that goes by this.
     pub(super) fn enter(self: &Arc<Self>, job: Job, state: State) -> (Arc<Member>, Membership) {
         let (change, changes) = watch::channel(None);
-        let member = Arc::new(Member { job, state: Mutex::new(state), is_due: AtomicBool::new(false), change });
+        let member = Arc::new(Member {
+            job,
+            state: Mutex::new(state),
+            is_due: AtomicBool::new(false),
+            unanswered: AtomicU32::new(0),
+            change,
+        });
         let mut members = self.members();
         members.next += 1;
         let number = members.next;
@@ -179,6 +192,14 @@ impl Turn {
     pub(super) fn done(mut self) {
         self.member = None;
     }
+
+    /// Nothing has been found out: the session goes on as it is until it is its turn again, after this time.
+    pub(super) fn postpone(mut self) -> Option<(Arc<Member>, Duration)> {
+        let member = self.member.take()?;
+        let times = member.unanswered.fetch_add(1, Ordering::Relaxed);
+        let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(times)).min(LONGEST_PAUSE);
+        Some((member, pause))
+    }
 }
 
 impl Drop for Turn {
@@ -192,8 +213,14 @@ impl Member {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// True if its last turn has brought no answer.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.unanswered.load(Ordering::Relaxed) > 0
+    }
+
     /// Tells the session what has been found now, where that is something else. `None`: nothing that it may go on with.
     pub(super) fn tell(&self, now: Option<State>) {
+        self.unanswered.store(0, Ordering::Relaxed);
         let Some(now) = now else {
             self.change.send_replace(Some(Change::End));
             return;
