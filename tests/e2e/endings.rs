@@ -69,7 +69,11 @@ async fn a_client_that_is_gone_leaves_no_statement() {
     let proxy = proxy(&[]).await;
     for is_reset in [false, true] {
         let (client, work) = busy(&proxy).await;
-        if is_reset { client.reset() } else { drop(client) }
+        if is_reset {
+            client.reset()
+        } else {
+            drop(client)
+        }
         work.is_gone().await;
     }
     eventually("the sessions are gone", async || proxy.handle.stats().sessions_active == 0).await;
@@ -132,7 +136,7 @@ async fn a_backend_that_waits_to_send_ends() {
     let proxy = proxy(&[]).await;
     let mut client = proxy.connect().await;
     client.log_in("app_user.unfinished", &[]).await;
-    let sql = "COPY (SELECT repeat('x', 1000) FROM generate_series(1, 1000), generate_series(1, 1000000)) TO STDOUT";
+    let sql = "COPY (SELECT repeat('x', 1000) FROM generate_series(1, 1000) a, generate_series(1, 100000) b) TO STDOUT";
     client.query(sql).await;
     client.until(b'H').await;
     let admin = cluster().await.admin().await;

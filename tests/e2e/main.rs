@@ -20,6 +20,7 @@ mod context;
 mod endings;
 mod faults;
 mod framed;
+mod hang_ups;
 mod hardening_sql;
 mod helpers_sql;
 mod helpers_sql_acl;

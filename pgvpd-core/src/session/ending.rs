@@ -10,14 +10,17 @@
 //! it does not come, statements wait behind the one that was cancelled, and the connection is reset: the next answer finds no
 //! client, and the backend ends before it begins another statement.
 
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use crate::config::UpstreamAddress;
-use crate::net::Socket;
+use crate::config::{Config, UpstreamAddress};
+use crate::net::{Conn, Socket};
+use crate::pool::Lease;
 use crate::shared::Shared;
 use crate::wire::CancelKey;
 
@@ -69,6 +72,82 @@ impl Backend<'_> {
             shared.cancels.cancel_backend(key, self.address).await;
             sleep(pause).await;
         }
+    }
+}
+
+/// A server connection of the proxy's.
+pub(super) trait Connected: Send + 'static {
+    /// Its stream, and its backend's own cancel key as far as that is known.
+    fn parts(&mut self) -> (&mut Socket, Option<CancelKey>);
+}
+
+/// One on which a client logs in.
+pub(super) struct Fresh {
+    pub(super) conn: Conn<Socket>,
+    /// `None` until the server has told it.
+    pub(super) key: Option<CancelKey>,
+}
+
+impl Connected for Fresh {
+    fn parts(&mut self) -> (&mut Socket, Option<CancelKey>) {
+        (self.conn.stream_mut(), self.key.clone())
+    }
+}
+
+impl Connected for Lease {
+    fn parts(&mut self) -> (&mut Socket, Option<CancelKey>) {
+        let key = self.cancel_key().cloned();
+        (Self::parts(self).0.stream_mut(), key)
+    }
+}
+
+/// The server connection of a login that is not finished. Where it is dropped before that, for whatever reason, what its backend
+/// does is ended by a task of its own: a resolver's query, or a lock that a login waits for, must not outlive it.
+pub(super) struct Unfinished<T: Connected> {
+    connected: Option<T>,
+    shared: Arc<Shared>,
+    config: Arc<Config>,
+}
+
+impl<T: Connected> Unfinished<T> {
+    pub(super) fn new(connected: T, shared: &Arc<Shared>, config: &Arc<Config>) -> Self {
+        Self { connected: Some(connected), shared: Arc::clone(shared), config: Arc::clone(config) }
+    }
+
+    /// The connection, for the session; the login is finished.
+    pub(super) fn finish(mut self) -> T {
+        self.connected.take().unwrap_or_else(|| unreachable!("only `finish` takes it"))
+    }
+}
+
+impl<T: Connected> Deref for Unfinished<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.connected.as_ref().unwrap_or_else(|| unreachable!("only `finish` takes it"))
+    }
+}
+
+impl<T: Connected> DerefMut for Unfinished<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.connected.as_mut().unwrap_or_else(|| unreachable!("only `finish` takes it"))
+    }
+}
+
+impl<T: Connected> Drop for Unfinished<T> {
+    fn drop(&mut self) {
+        let Some(mut connected) = self.connected.take() else { return };
+        // Before a backend tells its key it runs nothing: it reads what its client says, and finds the end.
+        // With a runtime that ends, everything ends.
+        if connected.parts().1.is_none() || tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        let (shared, config) = (Arc::clone(&self.shared), Arc::clone(&self.config));
+        self.shared.tasks.spawn(async move {
+            let (socket, key) = connected.parts();
+            let backend = Backend { key: key.as_ref(), address: &config.upstream, is_busy: false };
+            backend.end(socket, &shared).await;
+        });
     }
 }
 

@@ -76,7 +76,7 @@ pub(super) struct Login {
     state: State,
     expected: Option<Reply>,
     proof_given: bool,
-    cancel_key: Option<CancelKey>,
+    pub(super) cancel_key: Option<CancelKey>,
     /// The role is to be asked about, and what a fault leads to.
     role_check: Option<RoleCheck>,
     /// The context is yet to be worked out.

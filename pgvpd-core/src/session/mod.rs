@@ -10,6 +10,7 @@
 mod admit;
 mod authenticate;
 mod console;
+mod direction;
 mod ending;
 mod hearing;
 mod keeper;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Ended;
 use super::leg::Leg;
+use super::relay::TERMINATE;
 use crate::config::{ClientTlsMode, Config};
 use crate::error::Refusal;
 use crate::net::{Conn, Door, Socket};
@@ -46,7 +47,14 @@ pub(super) async fn negotiate(
                 return Err(Refusal::no_alpn().into());
             }
         }
-        let (packet, size) = match first_packet(client.received()).map_err(Refusal::from)? {
+        // Drivers that close a connection before its login say goodbye in the usual way, which is no packet of this place.
+        let goodbye = TERMINATE.get(..client.received().len().min(TERMINATE.len()));
+        let parsed = match goodbye.is_some_and(|part| !part.is_empty() && client.received().starts_with(part)) {
+            true if client.received().len() >= TERMINATE.len() => return Err(Ended::ClientGone),
+            true => Parsed::Incomplete,
+            false => first_packet(client.received()).map_err(Refusal::from)?,
+        };
+        let (packet, size) = match parsed {
             Parsed::Complete(packet, size) => (packet, size),
             Parsed::Incomplete => {
                 if matches!(client.fill().await, Ok(0) | Err(_)) {
@@ -94,7 +102,10 @@ async fn answer(client: &mut Conn<Socket>, byte: &[u8]) -> Result<(), Ended> {
 async fn accept_tls(client: &mut Conn<Socket>, tls: &ClientTls, phases: &Phases) -> Result<Duration, Ended> {
     let since = Instant::now();
     // Boxed: most connections have none, and would carry its size.
-    Box::pin(client.accept_tls(tls)).await.map_err(Ended::Handshake)?;
+    Box::pin(client.accept_tls(tls)).await.map_err(|error| match error.is_hang_up() {
+        true => Ended::ClientGone,
+        false => Ended::Handshake(error),
+    })?;
     let took = since.elapsed();
     phases.observe(Phase::Tls, took);
     Ok(took)

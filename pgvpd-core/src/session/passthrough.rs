@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Ended;
 use super::admit::{Admission, Seat};
+use super::ending::{Fresh, Unfinished};
 use super::hearing::Hearing;
 use super::keeper::Keeper;
 use super::login::{Legs, LoggedIn, Login, Permit};
@@ -22,7 +23,7 @@ use crate::resolve::{Found, Job, Membership, OwnSite};
 use crate::shared::Shared;
 use crate::stats::{Phase, Phases};
 use crate::upstream::Parameters;
-use crate::wire::{Frame, Reader};
+use crate::wire::{CancelKey, Frame, Reader};
 
 /// The longest message of a server's that a login may bring.
 const MAX_UPSTREAM_MESSAGE: usize = 256 * 1024;
@@ -128,7 +129,8 @@ pub(super) async fn establish(
         allow_trust: config.allow_trust,
         allow_cleartext: config.allow_cleartext,
     };
-    let mut upstream = Conn::new(socket);
+    let mut unfinished = Unfinished::new(Fresh { conn: Conn::new(socket), key: None }, shared, config);
+    let Fresh { conn: upstream, key } = &mut *unfinished;
     upstream.queue(way.packet);
     let unchecked = role_key(&admission, config).filter(|key| !shared.role_checks.is_known(key));
     let job = admission.tenant().and_then(|(identity, _)| Job::new(identity, way.database, config, shared));
@@ -136,7 +138,7 @@ pub(super) async fn establish(
         .checking(unchecked.as_ref().map(|_| config.role_check))
         .resolving(job.is_some());
     if let Some(role) = proved {
-        Box::pin(role.prove_upstream(client, &mut upstream, shared, config)).await?;
+        Box::pin(role.prove_upstream(client, upstream, shared, config)).await?;
         login = login.authenticated();
     }
     let mut resolved = None;
@@ -150,7 +152,8 @@ pub(super) async fn establish(
         Ok(context)
     };
     let LoggedIn { permit, cancel_key, client_encoding, injection } =
-        drive(login, client, &mut upstream, resolve, &shared.phases).await?;
+        drive(login, client, (upstream, key), resolve, &shared.phases).await?;
+    let upstream = unfinished.finish().conn;
     let membership =
         job.zip(resolved).and_then(|(job, resolved)| shared.resolving(config).follow(job, &resolved, shared));
     let record = admission.record();
@@ -179,11 +182,11 @@ fn role_key(admission: &Admission, config: &Config) -> Option<RoleKey> {
 }
 
 /// Moves messages between the two connections and the state machine until the login is finished. ReadyForQuery and
-/// what comes with it are left queued for the client.
+/// what comes with it are left queued for the client. The backend's key is put where it is wanted as soon as it is known.
 async fn drive<C, U>(
     mut login: Login,
     client: &mut Conn<C>,
-    upstream: &mut Conn<U>,
+    (upstream, key): (&mut Conn<U>, &mut Option<CancelKey>),
     resolve: impl AsyncFnOnce(&mut Conn<U>) -> Result<(Found, Option<Facts>), Ended>,
     phases: &Phases,
 ) -> Result<LoggedIn, Ended>
@@ -194,7 +197,11 @@ where
     let mut resolve = Some(resolve);
     let (mut since, mut is_authenticated) = (Instant::now(), login.is_authenticated());
     loop {
-        let progress = step(&mut login, client, upstream)?;
+        let progress = step(&mut login, client, upstream);
+        if key.is_none() {
+            *key = login.cancel_key.clone();
+        }
+        let progress = progress?;
         if !is_authenticated && login.is_authenticated() {
             is_authenticated = true;
             phases.observe(Phase::Auth, since.elapsed());
@@ -335,8 +342,8 @@ mod tests {
         let (mut client, mut upstream) = (Conn::new(client_side), Conn::new(upstream));
         upstream.queue(b"startup packet");
         let negotiation = Negotiation { version: ProtocolVersion::V3_0, unknown_options: vec![] };
-        let (login, phases) = (Login::new(Who::Bypass, Legs::LOCAL, negotiation), Phases::default());
-        let driven = drive(login, &mut client, &mut upstream, async |_| Err(Ended::ClientGone), &phases);
+        let (login, phases, mut key) = (Login::new(Who::Bypass, Legs::LOCAL, negotiation), Phases::default(), None);
+        let driven = drive(login, &mut client, (&mut upstream, &mut key), async |_| Err(Ended::ClientGone), &phases);
         let driven = tokio::time::timeout(Duration::from_secs(60), driven);
         driven.await.expect("a login to a dead server ends")
     }

@@ -12,7 +12,7 @@ use super::Ended;
 use super::LoginError;
 use super::admit::{Admission, Seat};
 use super::authenticate::{Claim, authenticate};
-use super::ending::Backend;
+use super::ending::{Backend, Unfinished};
 use super::hearing::Hearing;
 use super::keeper::Keeper;
 use super::login::warn_of_role;
@@ -179,7 +179,7 @@ async fn bind_one(
         record.meter.set_state(SessionState::Waiting);
         let leased = shared.phases.time(Phase::Checkout, shared.pools.lease(key, &tenant, &config.pool)).await;
         record.meter.set_state(SessionState::Login);
-        let mut lease = leased.map_err(Failure::Pool)?;
+        let mut lease = Unfinished::new(leased.map_err(Failure::Pool)?, shared, config);
         shared.counters.count_wait(&key.database, since.elapsed());
         match check_role(&mut lease, &injection, shared, config).await {
             Ok(()) => {}
@@ -198,7 +198,7 @@ async fn bind_one(
                 }
                 // Who is refused again and again must not keep the pool making connections.
                 Err(Failure::Resolve(error)) if error.is_an_answer() => {
-                    reset_aside(lease, shared, config);
+                    reset_aside(lease.finish(), shared, config);
                     return Err(Failure::Resolve(error));
                 }
                 Err(failure) => return Err(failure),
@@ -211,6 +211,7 @@ async fn bind_one(
         match shared.phases.time(Phase::Inject, injecting).await {
             Ok((confirmed, token)) => {
                 let (resolved, injection) = (job.zip(resolved.or(ahead)), with_found.unwrap_or(injection));
+                let lease = lease.finish();
                 return Ok(BoundLease { lease, resolved, injection, token, _confirmed: confirmed });
             }
             Err(BindError::Exchange(error)) if lease.is_reused() => {
@@ -225,7 +226,7 @@ async fn bind_one(
             Err(BindError::Exchange(error)) => return Err(Failure::Exchange(error)),
             Err(BindError::Injection(error)) => return Err(Failure::Injection(error)),
             Err(BindError::Refused(body)) => {
-                reset_aside(lease, shared, config);
+                reset_aside(lease.finish(), shared, config);
                 return Err(Failure::Refused(body));
             }
         }

@@ -10,24 +10,20 @@
 //! `framed` has [`SessionWatch`](super::watch::SessionWatch).
 
 use std::future::poll_fn;
-use std::io;
-use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::direction::{Direction, Done};
 use super::passthrough::BoundUpstream;
 use crate::error::Refusal;
 use crate::net::Conn;
 use crate::sessions::Meter;
 use crate::wire::WireError;
-
-/// Bytes read at once, and the most that a direction ever holds.
-const CHUNK: usize = 64 * 1024;
 
 /// How long the server may be silent when the client has ended its stream: nothing tells one that waits for the rest of its
 /// answers from one that is gone.
@@ -125,7 +121,7 @@ impl<'a> Unwatched<'a> {
 }
 
 /// The message by which a client says that it leaves.
-const TERMINATE: &[u8] = b"X\0\0\0\x04";
+pub(super) const TERMINATE: &[u8] = b"X\0\0\0\x04";
 
 impl Watch for Unwatched<'_> {
     fn requests(&mut self, chunk: &[u8]) -> Result<Look, RelayEnd> {
@@ -304,30 +300,6 @@ where
     }
 }
 
-/// How a direction came to its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Done {
-    /// The source ended its stream and the sink has taken everything.
-    Finished,
-    /// Reading failed.
-    Source,
-    /// Writing failed.
-    Sink,
-    /// The client has said that it leaves, and the sink has taken everything before that.
-    Left,
-    /// The watch ended it; the bytes have not been passed on.
-    Told(RelayEnd),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Progress {
-    /// Bytes flow.
-    Open,
-    /// The source is at its end, or has said so; the sink has yet to take everything.
-    Ending(Done),
-    Done(Done),
-}
-
 /// What becomes of the server's stream when the client has ended its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AtEnd {
@@ -335,185 +307,6 @@ pub(super) enum AtEnd {
     EndSink,
     /// It stays open: another session is to have it.
     LeaveSink,
-}
-
-/// One direction of a relay.
-struct Direction {
-    /// Bytes the sink has not taken, from `sent` on. Empty, and without an allocation, while bytes flow freely.
-    pending: Vec<u8>,
-    sent: usize,
-    /// The sink has taken bytes that it may not have sent: TLS does.
-    is_unflushed: bool,
-    progress: Progress,
-    /// Nothing is read.
-    is_held: bool,
-    sink_is_ended: bool,
-    /// Something has come since this was taken.
-    has_moved: bool,
-}
-
-impl Direction {
-    fn new(pending: Vec<u8>) -> Self {
-        Self {
-            pending,
-            sent: 0,
-            is_unflushed: false,
-            progress: Progress::Open,
-            is_held: false,
-            sink_is_ended: false,
-            has_moved: false,
-        }
-    }
-
-    /// Reads on, behind these bytes.
-    fn release(&mut self, bytes: Vec<u8>) {
-        self.pending.extend(bytes);
-        self.is_held = false;
-    }
-
-    /// True when the source has ended and the sink has taken everything.
-    fn has_ended(&self) -> bool {
-        self.progress == Progress::Done(Done::Finished)
-    }
-
-    /// Takes bytes in that were read before.
-    fn take(&mut self, chunk: &[u8], look: impl FnOnce(&[u8]) -> Result<Look, RelayEnd>) -> Result<(), RelayEnd> {
-        if chunk.is_empty() {
-            return Ok(());
-        }
-        match look(chunk)? {
-            Look::Pass => self.pending.extend_from_slice(chunk),
-            Look::Instead(bytes) => self.pending.extend(bytes),
-            Look::Hold(bytes) => {
-                self.pending.extend(bytes);
-                self.is_held = true;
-            }
-            Look::Leave(count) => {
-                self.pending.extend_from_slice(chunk.get(..count).unwrap_or_default());
-                self.progress = Progress::Ending(Done::Left);
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends the sink's stream, once, where it is to be ended.
-    fn poll_end<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, sink: &mut W, watch: &mut impl Watch) {
-        self.sink_is_ended = self.sink_is_ended
-            || match watch.at_client_end() {
-                AtEnd::EndSink => Pin::new(sink).poll_shutdown(cx).is_ready(),
-                AtEnd::LeaveSink => true,
-            };
-    }
-
-    /// True while the sink has not taken everything.
-    fn holds_bytes(&self) -> bool {
-        !self.pending.is_empty() || self.is_unflushed
-    }
-
-    /// What the sink has not taken.
-    fn undelivered(&self) -> &[u8] {
-        self.pending.get(self.sent..).unwrap_or_default()
-    }
-
-    /// Moves bytes until one side has to wait; `look` sees them first.
-    fn poll<R, W>(
-        &mut self,
-        cx: &mut Context<'_>,
-        source: &mut R,
-        sink: &mut W,
-        mut look: impl FnMut(&[u8]) -> Result<Look, RelayEnd>,
-    ) -> Poll<Done>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
-        loop {
-            if let Progress::Done(done) = &self.progress {
-                return Poll::Ready(done.clone());
-            }
-            if ready!(self.poll_flush(cx, sink)).is_err() {
-                self.progress = Progress::Done(Done::Sink);
-                continue;
-            }
-            if let Progress::Ending(done) = &self.progress {
-                self.progress = Progress::Done(done.clone());
-                continue;
-            }
-            if self.is_held {
-                return Poll::Pending;
-            }
-            self.progress = ready!(self.poll_transfer(cx, source, sink, &mut look));
-        }
-    }
-
-    /// One read, and the write of it.
-    fn poll_transfer<R, W>(
-        &mut self,
-        cx: &mut Context<'_>,
-        source: &mut R,
-        sink: &mut W,
-        look: impl FnOnce(&[u8]) -> Result<Look, RelayEnd>,
-    ) -> Poll<Progress>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
-        let mut space = [const { MaybeUninit::<u8>::uninit() }; CHUNK];
-        let mut chunk = ReadBuf::uninit(&mut space);
-        if ready!(Pin::new(source).poll_read(cx, &mut chunk)).is_err() {
-            return Poll::Ready(Progress::Done(Done::Source));
-        }
-        let chunk = chunk.filled();
-        if chunk.is_empty() {
-            return Poll::Ready(Progress::Ending(Done::Finished));
-        }
-        self.has_moved = true;
-        let (chunk, progress) = match look(chunk) {
-            Ok(Look::Pass) => (chunk, Progress::Open),
-            Ok(Look::Leave(count)) => (chunk.get(..count).unwrap_or_default(), Progress::Ending(Done::Left)),
-            Ok(Look::Instead(bytes)) => {
-                self.pending = bytes;
-                return Poll::Ready(Progress::Open);
-            }
-            Ok(Look::Hold(bytes)) => {
-                self.pending = bytes;
-                self.is_held = true;
-                return Poll::Ready(Progress::Open);
-            }
-            Err(end) => return Poll::Ready(Progress::Done(Done::Told(end))),
-        };
-        if chunk.is_empty() {
-            return Poll::Ready(progress);
-        }
-        self.is_unflushed = true;
-        match Pin::new(sink).poll_write(cx, chunk) {
-            Poll::Ready(Ok(n)) if n == chunk.len() => {}
-            Poll::Ready(Ok(n)) => self.pending.extend_from_slice(chunk.get(n..).unwrap_or_default()),
-            Poll::Ready(Err(_)) => return Poll::Ready(Progress::Done(Done::Sink)),
-            Poll::Pending => self.pending.extend_from_slice(chunk),
-        }
-        Poll::Ready(progress)
-    }
-
-    /// Writes what is pending, and gives its memory back.
-    fn poll_flush<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, sink: &mut W) -> Poll<io::Result<()>> {
-        while let Some(rest @ [_, ..]) = self.pending.get(self.sent..) {
-            match ready!(Pin::new(&mut *sink).poll_write(cx, rest))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                n => self.sent += n,
-            }
-            self.is_unflushed = true;
-        }
-        if self.is_unflushed {
-            ready!(Pin::new(&mut *sink).poll_flush(cx))?;
-            self.is_unflushed = false;
-        }
-        if !self.pending.is_empty() {
-            self.pending = Vec::new();
-            self.sent = 0;
-        }
-        Poll::Ready(Ok(()))
-    }
 }
 
 /// The end of a server's side in tests, which have no server to tell more.

@@ -52,6 +52,16 @@ impl HandshakeError {
         })
     }
 
+    /// True where the peer has just closed: no handshake has gone wrong.
+    pub(crate) fn is_hang_up(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        let kind = match self {
+            Self::Io(error) => error.kind(),
+            _ => return false,
+        };
+        matches!(kind, UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe)
+    }
+
     /// What a client may read: neither names nor addresses.
     pub(crate) fn for_clients(&self) -> &'static str {
         match (self, self.fault()) {
