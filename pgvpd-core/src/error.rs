@@ -89,6 +89,14 @@ impl Refusal {
             .hint("tenant_query_timeout closes idle sessions; connect again.")
     }
 
+    /// A request has been cancelled by `tenant_query_timeout`; the session goes on.
+    pub(crate) fn request_cancelled(timeout: Duration) -> Self {
+        let seconds = timeout.as_secs_f64();
+        let message = format_args!("the request was cancelled: it took longer than tenant_query_timeout, {seconds} s");
+        Self::new(SqlState::QUERY_CANCELED, message)
+            .hint("A tenant may have a query_timeout of its own in the file that tenants names.")
+    }
+
     /// A request is outstanding although it was cancelled.
     pub(crate) fn query_timeout(timeout: Duration) -> Self {
         let seconds = timeout.as_secs_f64();

@@ -39,7 +39,26 @@ async fn a_request_that_takes_too_long_is_cancelled_and_the_session_goes_on() {
     let (_proxy, mut client) = logged_in(&[SHORT]).await;
     let error = error_of(&mut client, "SELECT pg_sleep(600)").await;
     assert_eq!((&*error.severity, &*error.code), ("ERROR", "57014"));
+    let message = "pgvpd: the request was cancelled: it took longer than tenant_query_timeout, 2 s";
+    assert!(error.message == message && error.hint.contains("query_timeout"), "{error:?}");
     assert_eq!(client.value("SELECT count(*) FROM notes").await, "3");
+}
+
+/// Somebody else's cancel request is not the proxy's.
+#[tokio::test]
+async fn a_cancel_request_of_the_clients_own_reads_as_postgresqls() {
+    let proxy = proxy(&[("tenant_query_timeout", "600")]).await;
+    let mut client = proxy.connect().await;
+    let key = client.log_in("app_user.acme", &[]).await;
+    client.query("SELECT pg_sleep(600)").await;
+    let error = within("the answer", async {
+        tokio::select! {
+            error = client.error() => error,
+            () = async { loop { WireClient::cancel(proxy.port(), &key).await } } => unreachable!("it goes on"),
+        }
+    })
+    .await;
+    assert_eq!(error.message, "canceling statement due to user request");
 }
 
 #[tokio::test]

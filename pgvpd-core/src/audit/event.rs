@@ -45,6 +45,12 @@ pub(crate) enum Event<'a> {
         subject: Subject<'a>,
         reason: &'a str,
     },
+    /// `tenant_query_timeout` has cancelled a request, or ended a session.
+    TimeLimit {
+        #[serde(flatten)]
+        subject: Subject<'a>,
+        reason: &'a str,
+    },
 }
 
 /// What becomes of an administrator's wish.
@@ -118,6 +124,7 @@ impl Event<'_> {
             Self::LoginRefused { .. } => "login_refused",
             Self::AdminAction { .. } => "admin_action",
             Self::Revocation { .. } => "revocation",
+            Self::TimeLimit { .. } => "time_limit",
         }
     }
 

@@ -56,7 +56,7 @@ use crate::resolve::{Membership, ResolveError};
 use crate::sessions::Record;
 use crate::shared::Shared;
 use crate::tls::HandshakeError;
-use crate::wire::SqlState;
+use crate::wire::{CancelRequest, SqlState};
 
 /// Why a connection ends without having been relayed.
 #[derive(Debug)]
@@ -274,8 +274,8 @@ async fn run(client: Conn<Socket>, established: Established, shared: &Arc<Shared
         Oversight::Raw => relay(client, session, &mut Unwatched::new(&record.meter), stop, finish).await,
         Oversight::Framed(framed) => {
             let Framed { query_timeout, cancel_timeout, keeper, hearing } = *framed;
-            let canceller = canceller(cancel.as_ref(), cancel_timeout, shared);
-            let limit = query_timeout.map(|timeout| TimeLimit::new(timeout, canceller));
+            let request = cancel.as_ref().map(CancelEntry::request);
+            let limit = query_timeout.map(|timeout| time_limit(timeout, (request, cancel_timeout), &record, shared));
             // Boxed, so that raw sessions do not carry its size.
             let watch = SessionWatch::new(limit).keeping(keeper).hearing(hearing).metering(&record.meter);
             let mut watch = Box::new(watch);
@@ -302,21 +302,36 @@ async fn ends(shared: &Shared, record: &Record, membership: Option<Membership>) 
     }
 }
 
-/// What cancels a session's query when it is called. The request goes out on a connection of its own, beside the session.
-fn canceller(entry: Option<&CancelEntry>, timeout: Duration, shared: &Arc<Shared>) -> impl Fn() + Send + 'static {
-    let (request, shared) = (entry.map(CancelEntry::request), Arc::clone(shared));
-    move || {
+/// A session's `tenant_query_timeout`. Its cancel requests go out on connections of their own, beside the session, within
+/// the other time.
+fn time_limit(
+    timeout: Duration,
+    (request, cancel_timeout): (Option<CancelRequest>, Duration),
+    record: &Arc<Record>,
+    shared: &Arc<Shared>,
+) -> TimeLimit {
+    let (record, shared) = (Arc::clone(record), Arc::clone(shared));
+    TimeLimit::new(timeout, move || {
         shared.counters.count_tenant_timeout();
         let Some(request) = request.clone() else { return };
-        let (cancels, stop) = (Arc::clone(&shared.cancels), shared.abort.clone());
-        shared.tasks.spawn(async move {
-            let forwarded = tokio::time::timeout(timeout, cancels.forward(request));
+        let (record, shared) = (Arc::clone(&record), Arc::clone(&shared));
+        let (tasks, span) = (shared.tasks.clone(), record.who.id.span());
+        let cancelling = async move {
+            let reason = Refusal::request_cancelled(timeout);
+            let (tenant, who) = (record.tenant(), &record.who);
+            info!(tenant, role = %who.role, database = record.database(), client = %who.address, %reason, "request cancelled");
+            let forwarded = tokio::time::timeout(cancel_timeout, shared.cancels.forward(request));
             // A proxy that stops does not wait for it.
-            if let Some(Err(_)) = stop.run_until_cancelled(forwarded).await {
+            if let Some(Err(_)) = shared.abort.run_until_cancelled(forwarded).await {
                 warn!("cancel request for tenant_query_timeout: no answer from the upstream server");
             }
-        });
-    }
+            if shared.audit.is_open() {
+                let event = Event::TimeLimit { subject: Subject::of(&record), reason: reason.message() };
+                shared.audit_past(&event).await;
+            }
+        };
+        tasks.spawn(cancelling.instrument(span));
+    })
 }
 
 /// Tells the client why there is no session, writes the log, and closes.
@@ -368,16 +383,27 @@ impl Shared {
     /// Counts how a session came to its end, and writes it down where its right to go on was taken back.
     async fn note_end(&self, record: &Record, end: &RelayEnd) {
         match end {
-            RelayEnd::Refused(refusal) if refusal.code == SqlState::IDLE_SESSION_TIMEOUT => {
-                self.counters.count_tenant_timeout();
-            }
             RelayEnd::Refused(refusal) if refusal.code == SqlState::ADMIN_SHUTDOWN && self.audit.is_open() => {
                 let event = Event::Revocation { subject: Subject::of(record), reason: refusal.message() };
                 self.audit_past(&event).await;
             }
+            RelayEnd::Refused(refusal) if is_of_a_time_limit(refusal) => {
+                if refusal.code == SqlState::IDLE_SESSION_TIMEOUT {
+                    self.counters.count_tenant_timeout();
+                }
+                if self.audit.is_open() {
+                    let event = Event::TimeLimit { subject: Subject::of(record), reason: refusal.message() };
+                    self.audit_past(&event).await;
+                }
+            }
             _ => {}
         }
     }
+}
+
+/// True where `tenant_query_timeout` has ended a session.
+fn is_of_a_time_limit(refusal: &Refusal) -> bool {
+    matches!(refusal.code, SqlState::IDLE_SESSION_TIMEOUT | SqlState::QUERY_CANCELED)
 }
 
 #[cfg(test)]

@@ -18,7 +18,6 @@ use super::keeper::Keeper;
 use super::login::warn_of_role;
 use super::proved::{self, is_about_the_proxy, pass_on};
 use super::relay::{RelayEnd, Relaying, Watch};
-use super::time_limit::TimeLimit;
 use super::watch::{Left, SessionWatch};
 use crate::cancel::CancelEntry;
 use crate::config::{Config, RoleCheck};
@@ -361,10 +360,10 @@ const ATTACH: &str = "SELECT pgvpd.attach()::pg_catalog.text, \
 pub(super) async fn run(client: Conn<Socket>, session: PooledSession, shared: &Arc<Shared>) {
     let PooledSession { bound, membership, seat, query_timeout, cancel, config } = session;
     let BoundLease { mut lease, injection, token, .. } = bound;
-    let limit = query_timeout
-        .map(|timeout| TimeLimit::new(timeout, super::canceller(cancel.as_ref(), config.handshake_timeout, shared)));
     seat.started(config.log_sessions);
     let record = Arc::clone(seat.record());
+    let request = || (cancel.as_ref().map(CancelEntry::request), config.handshake_timeout);
+    let limit = query_timeout.map(|timeout| super::time_limit(timeout, request(), &record, shared));
     let (conn, parameters) = lease.parts();
     // The login's buffers are of no use to the relay.
     let (socket, from_upstream, _) = conn.borrow_parts();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::error::Refusal;
+use crate::wire::{ErrorFields, ErrorReplacement, Severity, WireError};
 
 /// `tenant_query_timeout` for one session.
 pub(super) struct TimeLimit {
@@ -18,6 +19,8 @@ pub(super) struct TimeLimit {
     timer: Pin<Box<Sleep>>,
     /// Asks the server to cancel the session's query.
     cancel: Box<dyn Fn() + Send>,
+    /// Looks for the server's answer to that, from where its stream was when it was asked.
+    answer: Option<Box<ErrorReplacement>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +40,38 @@ impl TimeLimit {
             stage: Stage::Waiting,
             timer: Box::pin(sleep_until(since + timeout)),
             cancel: Box::new(cancel),
+            answer: None,
         }
+    }
+
+    /// Where the server's next bytes begin, if they are to be looked at: the request has been cancelled. `rest_of_body`: bytes of a
+    /// message that are still to come, `None` inside a header.
+    pub(super) fn expects_answer(&mut self, rest_of_body: Option<usize>) {
+        if self.stage == Stage::Cancelled && self.answer.is_none() {
+            self.answer = rest_of_body.map(|rest| Box::new(ErrorReplacement::behind(rest)));
+        }
+    }
+
+    /// What the client is given of these bytes, `None` for just these: the server knows nothing of the limit, and would say that
+    /// the user has cancelled the request.
+    pub(super) fn explain(&mut self, chunk: &[u8]) -> Result<Option<Vec<u8>>, WireError> {
+        let Some(answer) = &mut self.answer else { return Ok(None) };
+        let timeout = self.timeout;
+        let passed = answer.pass(chunk, |body| {
+            /// `query_canceled`
+            const CANCELED: &str = "57014";
+            (ErrorFields::new(body).code().as_deref() == Some(CANCELED)).then(|| {
+                let mut message = Vec::new();
+                Refusal::request_cancelled(timeout).encode_as(Severity::Error, &mut message);
+                message
+            })
+        });
+        // A request that ended by itself.
+        let is_over = self.stage == Stage::Waiting && answer.is_between_messages();
+        if answer.is_done() || is_over {
+            self.answer = None;
+        }
+        passed
     }
 
     /// A request, or a time without one, begins.

@@ -199,6 +199,8 @@ impl<'a> SessionWatch<'a> {
             let look = self.restored(chunk)?;
             return self.heard(chunk, look);
         }
+        let rest_of_body = self.server.scanner.rest_of_body();
+        self.limit.iter_mut().for_each(|limit| limit.expects_answer(rest_of_body));
         let noted = Noted { keeper: self.keeper.as_mut(), hearing: self.hearing.as_mut() };
         let is_ready = self.server.scan(chunk, noted)?;
         let is_settled = !self.server.tracker.owes_answer();
@@ -210,7 +212,11 @@ impl<'a> SessionWatch<'a> {
     }
 
     /// What of these bytes the client hears.
-    fn heard(&mut self, chunk: &[u8], look: Look) -> Result<Look, RelayEnd> {
+    fn heard(&mut self, chunk: &[u8], mut look: Look) -> Result<Look, RelayEnd> {
+        if let Some(limit) = &mut self.limit {
+            let explained = limit.explain(if let Look::Instead(bytes) = &look { bytes } else { chunk });
+            look = explained.map_err(RelayEnd::UpstreamProtocol)?.map_or(look, Look::Instead);
+        }
         let Some(hearing) = &mut self.hearing else { return Ok(look) };
         let passed = match &look {
             Look::Instead(bytes) => hearing.pass(bytes),

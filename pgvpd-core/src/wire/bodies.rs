@@ -74,6 +74,12 @@ impl BodyScanner {
         }
     }
 
+    /// Bytes of the current body that are still to come; `None` inside a header.
+    pub fn rest_of_body(&self) -> Option<usize> {
+        let rest = self.open.as_ref().map_or(0, |open| open.rest);
+        self.header.is_empty().then_some(usize::try_from(rest).unwrap_or(usize::MAX))
+    }
+
     /// True where the stream may be ended, or a message put in, without breaking another one.
     pub fn is_between_messages(&self) -> bool {
         self.header.is_empty() && self.open.is_none()

@@ -8,6 +8,7 @@ mod answers;
 mod backend;
 mod bodies;
 mod build;
+mod errors;
 mod frame;
 mod frontend;
 mod notifications;
@@ -34,6 +35,7 @@ pub use build::{
     function_call, negotiate_protocol_version, parameter_status, password_message, query, sasl_initial_response,
     sasl_response, ssl_request, sync,
 };
+pub use errors::ErrorReplacement;
 pub use frame::{Frame, TaggedFrames, frame, tag};
 pub use frontend::{Bind, Format, FrontendMessage, Target};
 pub use notifications::NotificationFilter;
