@@ -44,6 +44,7 @@ mod proxy;
 mod random;
 mod reload;
 mod repeats;
+pub mod resets;
 mod resolve;
 mod session;
 mod sessions;

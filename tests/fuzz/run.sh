@@ -15,7 +15,7 @@ usage() {
     exit 2
 }
 
-all=(backend config frontend headers notifications options resolvers startup tenants token)
+all=(backend config frontend headers notifications options resets resolvers startup tenants token)
 seconds=10
 keep=no
 targets=()

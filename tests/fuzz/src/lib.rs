@@ -10,6 +10,7 @@ pub mod frontend;
 pub mod headers;
 pub mod notifications;
 pub mod options;
+pub mod resets;
 pub mod resolvers;
 pub mod seeds;
 pub mod startup;
@@ -20,13 +21,14 @@ pub mod token;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("backend", backend::run),
     ("config", config::run),
     ("frontend", frontend::run),
     ("headers", headers::run),
     ("notifications", notifications::run),
     ("options", options::run),
+    ("resets", resets::run),
     ("resolvers", resolvers::run),
     ("startup", startup::run),
     ("tenants", tenants::run),

@@ -6,7 +6,7 @@
 pub type Seed = (&'static str, Vec<u8>);
 
 /// The seeds of each target.
-pub fn all() -> [(&'static str, Vec<Seed>); 10] {
+pub fn all() -> [(&'static str, Vec<Seed>); 11] {
     [
         ("backend", backend()),
         ("config", texts(CONFIG)),
@@ -14,6 +14,7 @@ pub fn all() -> [(&'static str, Vec<Seed>); 10] {
         ("headers", headers()),
         ("notifications", notifications()),
         ("options", texts(OPTIONS)),
+        ("resets", resets()),
         ("resolvers", texts(RESOLVERS)),
         ("startup", startup()),
         ("tenants", texts(TENANTS)),
@@ -40,6 +41,33 @@ const OPTIONS: &[(&str, &str)] = &[
     ("double-dash-alone", "-- a=1"),
     ("not-ascii", "-c app.x=Gr\u{fc}\u{df}e\u{a0}\u{2003}\u{1f418} --A\u{131}=1"),
     ("name-that-grows-in-lower-case", "-c \u{130}=1 --\u{130}.x=2"),
+    ("empty", ""),
+];
+
+/// Cut after each 13th byte.
+fn resets() -> Vec<Seed> {
+    RESETS.iter().map(|(name, text)| (*name, [&[1, 13], text.as_bytes()].concat())).collect()
+}
+
+const RESETS: &[(&str, &str)] = &[
+    (
+        "npgsql",
+        "SET SESSION AUTHORIZATION DEFAULT;RESET ALL;CLOSE ALL;UNLISTEN *;SELECT pg_advisory_unlock_all();DISCARD SEQUENCES;\
+         DISCARD TEMP",
+    ),
+    ("asyncpg", "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;"),
+    ("cut-off", "BEGIN; RESET \"app\".current_tenant_id; ROLLBACK TO a; SELECT * FROM t"),
+    ("rolled-back", "BEGIN; DISCARD SEQUENCES; RESET ALL; ROLLBACK; TABLE t; SHOW app.x"),
+    (
+        "set-to-default",
+        "SET LOCAL app.x = DEFAULT; SET TIME ZONE DEFAULT; SET ROLE NONE; SET CONSTRAINTS ALL IMMEDIATE",
+    ),
+    ("in-quotes", "SELECT '; RESET ALL; ''', E'\\'; RESET ALL;', \"; RESET ALL; \"\"\", $q$; RESET ALL;$q$"),
+    ("in-comments", "/* ; RESET ALL; /* */ */ SELECT 1 -- ; RESET ALL;\n; DISCARD PLANS"),
+    ("a-string-that-goes-on", "SELECT E'a' -- x\n 'b\\'; RESET ALL;', 'a'\n'b'; TABLE t"),
+    ("dollar-signs", "SELECT $1, a$b$c, 1$x$ ; RESET ALL; $x$, $\u{e9}$ $$ $\u{e9}$; RESET U&\"app.x\""),
+    ("no-end", "RESET ALL; SELECT 'a"),
+    ("a-comment-without-end", "RESET ALL; /* /* */ TABLE t"),
     ("empty", ""),
 ];
 
