@@ -82,6 +82,13 @@ impl Refusal {
         Self::new(SqlState::ADMIN_SHUTDOWN, "the session's context has changed").hint("Connect again.")
     }
 
+    /// In one query, statements after a reset would run without the context.
+    pub(crate) fn cut_off() -> Self {
+        let message = "statements after RESET or DISCARD in the same query would run without the tenant's context";
+        Self::new(SqlState::FEATURE_NOT_SUPPORTED, message)
+            .hint("Send the reset on its own; the context is back before the next query. Nothing of this one has run.")
+    }
+
     /// `tenant_query_timeout` has passed without a byte either way.
     pub(crate) fn idle_session(timeout: Duration) -> Self {
         let seconds = timeout.as_secs_f64();

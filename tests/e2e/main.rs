@@ -42,6 +42,7 @@ mod pooler;
 mod protect_rights;
 mod proxy_protocol;
 mod relay;
+mod resets;
 mod resolvers;
 mod resolvers_cache;
 mod resolvers_live;

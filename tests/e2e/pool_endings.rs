@@ -32,9 +32,17 @@ async fn a_client_that_closes_without_a_sync_frees_its_connection_at_once() {
     assert!(is_reused_at_once_after(&parse).await, "the connection is reset");
 }
 
+/// A short query goes to the server when all of it is there, so that nothing is left of one that is not.
+#[tokio::test]
+async fn half_a_query_that_its_client_leaves_costs_no_connection() {
+    let mut query = BytesMut::new();
+    frontend::query("SELECT 1", &mut query).unwrap();
+    assert!(is_reused_at_once_after(&query[..query.len() - 1]).await, "the server has seen nothing of it");
+}
+
 #[tokio::test]
 async fn a_client_that_closes_in_the_middle_of_a_message_frees_its_place_at_once() {
     let mut query = BytesMut::new();
-    frontend::query("SELECT 1", &mut query).unwrap();
+    frontend::query(&"x".repeat(100_000), &mut query).unwrap();
     assert!(!is_reused_at_once_after(&query[..query.len() - 1]).await, "the server waits for the rest");
 }

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use super::signature::{Signature, Token};
 use super::token::Facts;
 use crate::config::ContextSigning;
+use crate::resets::{Loss, Reset};
 use crate::tenant::{Identity, VariableName};
 use crate::wire::{BuiltIn, ErrorFields, Function, bind_and_run, bind_and_run_named, function_call, query};
 
@@ -125,6 +126,30 @@ impl Injection {
     /// True if a session of passthrough could lose any of it by `RESET ALL`, `RESET ROLE` or `DISCARD ALL`.
     pub(crate) fn can_be_lost(&self) -> bool {
         self.signature.is_some() || self.startup != Startup::ContextAndRole || self.has_found()
+    }
+
+    /// What a reset of the client's costs the session, while it lasts. The role is not the context.
+    pub(crate) fn loss(&self, reset: &Reset<'_>, is_nonce_bound: bool) -> Loss {
+        let is_default = |index: usize| self.startup != Startup::Nothing && index < self.given;
+        let has_lost = match reset {
+            Reset::Role => false,
+            Reset::Sequences => return if is_nonce_bound { Loss::ForGood } else { Loss::None },
+            Reset::All | Reset::Everything => {
+                self.signature.is_some() || (0..self.context().len()).any(|index| !is_default(index))
+            }
+            Reset::Setting(None) => true,
+            Reset::Setting(Some(name)) => {
+                let is_own = |(index, (own, _)): (usize, &(String, String))| {
+                    own.eq_ignore_ascii_case(name) && !is_default(index)
+                };
+                (self.signature.is_some() && **name == *TOKEN) || self.context().iter().enumerate().any(is_own)
+            }
+        };
+        match (has_lost, reset) {
+            (false, _) => Loss::None,
+            (true, Reset::Everything) => Loss::ForGood,
+            (true, _) => Loss::UntilRollback,
+        }
     }
 
     fn has_found(&self) -> bool {

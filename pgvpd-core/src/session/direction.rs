@@ -64,10 +64,14 @@ impl Direction {
         }
     }
 
-    /// Reads on, behind these bytes.
-    pub(super) fn release(&mut self, bytes: Vec<u8>) {
-        self.pending.extend(bytes);
+    /// Goes on with what the watch gives, and reads on where that says so.
+    pub(super) fn release(&mut self, look: Look) {
         self.is_held = false;
+        if self.has_ended() {
+            // The sink has not taken everything, after all.
+            self.progress = Progress::Ending(Done::Finished);
+        }
+        self.pass_on(&[], look);
     }
 
     /// True when the source has ended and the sink has taken everything.
@@ -84,19 +88,26 @@ impl Direction {
         if chunk.is_empty() {
             return Ok(());
         }
-        match look(chunk)? {
+        let look = look(chunk)?;
+        self.pass_on(chunk, look);
+        Ok(())
+    }
+
+    /// Keeps for the sink what of this chunk is passed on.
+    fn pass_on(&mut self, chunk: &[u8], look: Look) {
+        match look {
             Look::Pass => self.pending.extend_from_slice(chunk),
+            Look::Front(count) => self.pending.extend_from_slice(chunk.get(..count).unwrap_or_default()),
             Look::Instead(bytes) => self.pending.extend(bytes),
             Look::Hold(bytes) => {
                 self.pending.extend(bytes);
                 self.is_held = true;
             }
-            Look::Leave(count) => {
-                self.pending.extend_from_slice(chunk.get(..count).unwrap_or_default());
+            Look::Leave(bytes) => {
+                self.pending.extend(bytes);
                 self.progress = Progress::Ending(Done::Left);
             }
         }
-        Ok(())
     }
 
     /// Ends the sink's stream, once, where it is to be ended.
@@ -110,6 +121,7 @@ impl Direction {
             || match watch.at_client_end() {
                 AtEnd::EndSink => Pin::new(sink).poll_shutdown(cx).is_ready(),
                 AtEnd::LeaveSink => true,
+                AtEnd::Later => false,
             };
     }
 
@@ -176,22 +188,17 @@ impl Direction {
             return Poll::Ready(Progress::Ending(Done::Finished));
         }
         self.has_moved = true;
-        let (chunk, progress) = match look(chunk) {
-            Ok(Look::Pass) => (chunk, Progress::Open),
-            Ok(Look::Leave(count)) => (chunk.get(..count).unwrap_or_default(), Progress::Ending(Done::Left)),
-            Ok(Look::Instead(bytes)) => {
-                self.pending = bytes;
-                return Poll::Ready(Progress::Open);
-            }
-            Ok(Look::Hold(bytes)) => {
-                self.pending = bytes;
-                self.is_held = true;
-                return Poll::Ready(Progress::Open);
+        let chunk = match look(chunk) {
+            Ok(Look::Pass) => chunk,
+            Ok(Look::Front(count)) => chunk.get(..count).unwrap_or_default(),
+            Ok(look) => {
+                self.pass_on(&[], look);
+                return Poll::Ready(std::mem::replace(&mut self.progress, Progress::Open));
             }
             Err(end) => return Poll::Ready(Progress::Done(Done::Told(end))),
         };
         if chunk.is_empty() {
-            return Poll::Ready(progress);
+            return Poll::Ready(Progress::Open);
         }
         self.is_unflushed = true;
         match Pin::new(sink).poll_write(cx, chunk) {
@@ -200,7 +207,7 @@ impl Direction {
             Poll::Ready(Err(_)) => return Poll::Ready(Progress::Done(Done::Sink)),
             Poll::Pending => self.pending.extend_from_slice(chunk),
         }
-        Poll::Ready(progress)
+        Poll::Ready(Progress::Open)
     }
 
     /// Writes what is pending, and gives its memory back.

@@ -61,12 +61,14 @@ impl std::fmt::Display for RelayEnd {
 pub(super) enum Look {
     /// They are passed on.
     Pass,
+    /// So many of them are passed on.
+    Front(usize),
     /// These are passed on instead.
     Instead(Vec<u8>),
     /// These are passed on instead, and no more are read until the watch releases some.
     Hold(Vec<u8>),
-    /// So many of them are passed on; the client has said that it leaves.
-    Leave(usize),
+    /// These are passed on instead; the client has said that it leaves.
+    Leave(Vec<u8>),
 }
 
 /// What looks at a session's bytes while they are relayed.
@@ -77,9 +79,9 @@ pub(super) trait Watch {
     /// The server has sent these bytes; an error ends the session before they are passed on.
     fn answers(&mut self, chunk: &[u8]) -> Result<Look, RelayEnd>;
 
-    /// What the server is to be sent once the client's requests need not be held back any more.
-    fn released(&mut self) -> Option<Vec<u8>> {
-        None
+    /// What the server is to be sent besides, such as requests that need not wait any more. Asked for after every answer.
+    fn released(&mut self) -> Result<Option<Look>, RelayEnd> {
+        Ok(None)
     }
 
     /// What becomes of the server's stream when the client has ended its own.
@@ -258,9 +260,13 @@ where
                     Poll::Ready(Done::Told(end)) => return Poll::Ready(end),
                     Poll::Pending => {}
                 }
-                if let Some(bytes) = watch.released() {
-                    requests.release(bytes);
-                    continue;
+                match watch.released() {
+                    Ok(None) => {}
+                    Ok(Some(look)) => {
+                        requests.release(look);
+                        continue;
+                    }
+                    Err(end) => return Poll::Ready(end),
                 }
                 if requests.has_ended() && watch.is_settled() && !answers.holds_bytes() {
                     return Poll::Ready(RelayEnd::Client);
@@ -307,6 +313,8 @@ pub(super) enum AtEnd {
     EndSink,
     /// It stays open: another session is to have it.
     LeaveSink,
+    /// Not yet anything: requests still wait.
+    Later,
 }
 
 /// The end of a server's side in tests, which have no server to tell more.

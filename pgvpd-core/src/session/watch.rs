@@ -13,9 +13,11 @@ use std::time::Duration;
 use futures_util::Stream;
 use tokio::time::{Sleep, sleep};
 
+use super::gate::{Ends, Gate, Walked};
 use super::hearing::Hearing;
-use super::keeper::{Keeper, Restoration};
+use super::keeper::Keeper;
 use super::relay::{AtEnd, Look, RelayEnd, Watch};
+use super::server::{Noted, Server};
 use super::time_limit::TimeLimit;
 use crate::error::Refusal;
 use crate::net::{Conn, Socket};
@@ -23,34 +25,28 @@ use crate::pool::{Lease, LeftBehind};
 use crate::resolve::{Change, Membership};
 use crate::sessions::{Meter, SessionState};
 use crate::upstream::Parameters;
-use crate::wire::{BodyScanner, ParameterStatus, Scanner, Tracker, TransactionStatus, WireError, sync, tag};
+use crate::wire::{BodyScanner, Scanner, Tracker, TransactionStatus, WireError, sync, tag};
 
 /// How long a transaction may go on when its context has changed.
 const MAY_GO_ON: Duration = Duration::from_millis(300);
 
 /// The state of a session.
 pub(super) struct SessionWatch<'a> {
+    /// What the client has sent, where nothing of it can be lost.
     client: Scanner,
     server: Server<'a>,
     keeper: Option<Keeper>,
+    /// What the client has sent, where there is a keeper.
+    gate: Gate,
     hearing: Option<Hearing>,
     limit: Option<TimeLimit>,
     /// `None` where the connection goes with the session.
     departure: Option<Departure>,
     /// `None` where nothing that the session goes by is watched.
     following: Option<Following>,
-    /// What the server is to be sent, from where the client's requests were held back.
+    /// What the server is to be sent while the client's requests wait.
     for_server: Option<Vec<u8>>,
     meter: Option<&'a Meter>,
-}
-
-/// What the server has said and owes.
-struct Server<'a> {
-    scanner: BodyScanner,
-    tracker: Tracker,
-    /// Kept true for the connection's next session.
-    parameters: Option<&'a mut Parameters>,
-    status: TransactionStatus,
 }
 
 /// Changes of what resolvers have found.
@@ -73,25 +69,14 @@ enum Farewell {
     Torn,
 }
 
-/// What is taken from the server's messages as they pass.
-struct Noted<'w> {
-    keeper: Option<&'w mut Keeper>,
-    hearing: Option<&'w mut Hearing>,
-}
-
 impl<'a> SessionWatch<'a> {
     /// Watches a session whose server has nothing outstanding, and whose connection goes with it.
     pub(super) fn new(limit: Option<TimeLimit>) -> Self {
-        let server = Server {
-            scanner: BodyScanner::default(),
-            tracker: Tracker::default(),
-            parameters: None,
-            status: TransactionStatus::Idle,
-        };
         Self {
             client: Scanner::default(),
-            server,
+            server: Server::default(),
             keeper: None,
+            gate: Gate::default(),
             hearing: None,
             limit,
             departure: None,
@@ -133,7 +118,8 @@ impl<'a> SessionWatch<'a> {
 
     /// Takes in what has changed. Ready where the session cannot go on with it.
     fn poll_changes(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
-        let Self { following: Some(following), keeper, server, client, .. } = self else { return Poll::Pending };
+        let is_between_requests = self.is_between_requests();
+        let Self { following: Some(following), keeper, server, .. } = self else { return Poll::Pending };
         let ended = Poll::Ready(RelayEnd::Refused(Refusal::context_changed()));
         // What is being put back is put back first: the answers to it wake this task too.
         let is_busy = keeper.as_ref().is_some_and(Keeper::is_busy);
@@ -149,9 +135,9 @@ impl<'a> SessionWatch<'a> {
         }
         let is_due = keeper.as_ref().is_some_and(|keeper| keeper.is_lost());
         let is_between_transactions = server.is_settled()
-            && server.tracker.is_synced()
+            && server.is_synced()
             && server.status == TransactionStatus::Idle
-            && client.is_between_messages();
+            && is_between_requests;
         match &mut following.deadline {
             // Ahead of its next request, whenever that comes.
             Some(_) if !is_due || is_between_transactions => {
@@ -163,17 +149,66 @@ impl<'a> SessionWatch<'a> {
         }
     }
 
-    /// How the context is put back, where it is lost, and messages of the proxy's own may stand between those of the client.
-    fn restoration(&mut self) -> Option<Restoration> {
-        let keeper = self.keeper.as_mut().filter(|keeper| !keeper.is_busy())?;
-        let may_put_in = self.server.is_settled()
-            && self.server.tracker.is_synced()
-            && self.server.status != TransactionStatus::Failed
-            // Cursors of the transaction go by the context that they were opened under.
-            && (self.following.as_ref().is_none_or(|following| following.deadline.is_none())
-                || self.server.status == TransactionStatus::Idle)
-            && self.client.is_between_messages();
-        if may_put_in { keeper.restoration() } else { None }
+    /// True where the server has been given whole messages.
+    fn is_between_requests(&self) -> bool {
+        self.client.is_between_messages() && self.gate.is_between_messages()
+    }
+
+    /// What becomes of the client's next bytes, where nothing of its session can be lost.
+    fn look_at_headers(&mut self, chunk: &[u8]) -> Result<Walked, WireError> {
+        let (server, is_pooled) = (&mut self.server, self.departure.is_some());
+        let mut walked = Walked { front: chunk.len(), ..Walked::default() };
+        let mut is_torn = false;
+        self.client.scan_until(chunk, |message, start| {
+            if is_pooled && message == tag::TERMINATE {
+                (walked.front, walked.has_left, is_torn) = (start.unwrap_or(0), true, start.is_none());
+                return ControlFlow::Break(());
+            }
+            server.request(message);
+            walked.requests += usize::from(matches!(message, tag::QUERY | tag::EXECUTE | tag::FUNCTION_CALL));
+            ControlFlow::Continue(())
+        })?;
+        if let Some(departure) = self.departure.as_mut().filter(|_| is_torn) {
+            departure.farewell = Farewell::Torn;
+        }
+        Ok(walked)
+    }
+
+    /// What becomes of the client's next bytes, and of those that wait.
+    fn look_at_requests(&mut self, chunk: &[u8]) -> Result<Look, RelayEnd> {
+        let was_idle = !self.server.tracker.owes_answer();
+        let walked = match &mut self.keeper {
+            None => self.look_at_headers(chunk),
+            Some(keeper) => {
+                let may_put_back_inside = self.following.as_ref().is_none_or(|following| following.deadline.is_none());
+                let is_pooled = self.departure.is_some();
+                self.gate.walk(chunk, Ends { server: &mut self.server, keeper, may_put_back_inside, is_pooled })
+            }
+        };
+        if let (Some(meter), Ok(walked)) = (self.meter, &walked) {
+            meter.add_requests(walked.requests);
+            meter.set_state(self.server.state());
+        }
+        let Walked { front, instead, has_left, .. } = walked.map_err(|error| {
+            // A part of what is no message may be with the server already.
+            self.departure.iter_mut().for_each(|departure| departure.farewell = Farewell::Torn);
+            malformed_request(error)
+        })?;
+        if let Some(limit) = self.limit.as_mut().filter(|_| was_idle) {
+            limit.restart();
+        }
+        if has_left && let Some(departure) = self.departure.as_mut().filter(|it| it.farewell == Farewell::None) {
+            departure.farewell = Farewell::Said;
+        }
+        let passes =
+            |instead: Option<Vec<u8>>| instead.unwrap_or_else(|| chunk.get(..front).unwrap_or_default().to_vec());
+        Ok(match instead {
+            instead if has_left => Look::Leave(passes(instead)),
+            instead if self.gate.is_full() => Look::Hold(passes(instead)),
+            Some(bytes) => Look::Instead(bytes),
+            None if front == chunk.len() => Look::Pass,
+            None => Look::Front(front),
+        })
     }
 
     /// Takes answers while the context is put back: those to the proxy are kept, the rest is the client's.
@@ -182,6 +217,8 @@ impl<'a> SessionWatch<'a> {
         let status = server.status;
         let mut restored = keeper.take(chunk, status, |message| {
             let noted = Noted { keeper: None, hearing: hearing.as_mut() };
+            // Only a query that is refused has answers there, and it was asked.
+            let _ = server.tracker.answer(message.tag);
             server.note(message.tag, Some(message.body), noted);
         })?;
         self.for_server = restored.for_server;
@@ -227,12 +264,12 @@ impl<'a> SessionWatch<'a> {
 
     /// What a pooled session leaves behind; `None` where its connection is of no further use.
     pub(super) fn left(self, end: &RelayEnd, has_delivered: bool) -> Option<Left> {
-        let farewell = self.departure?.farewell;
+        let farewell = self.departure.as_ref()?.farewell;
         let is_usable = matches!(end, RelayEnd::Client | RelayEnd::Refused(_))
             && has_delivered
             && farewell != Farewell::Torn
-            && (farewell == Farewell::Said || self.client.is_between_messages())
-            && !self.keeper.is_some_and(|keeper| keeper.is_busy());
+            && (farewell == Farewell::Said || self.is_between_requests())
+            && !self.keeper.as_ref().is_some_and(Keeper::is_busy);
         let Server { scanner, tracker, status, .. } = self.server;
         is_usable.then_some(Left { scanner, tracker, status })
     }
@@ -255,130 +292,12 @@ fn last_words(end: &RelayEnd, tracker: &Tracker) -> Option<Refusal> {
     }
 }
 
-impl Server<'_> {
-    /// What the client does.
-    fn state(&self) -> SessionState {
-        match self.status {
-            _ if self.tracker.owes_answer() => SessionState::Active,
-            TransactionStatus::Idle => SessionState::Idle,
-            TransactionStatus::InTransaction => SessionState::IdleInTransaction,
-            TransactionStatus::Failed => SessionState::IdleInTransactionAborted,
-        }
-    }
-
-    /// True if the server owes nothing.
-    fn is_settled(&self) -> bool {
-        !self.tracker.is_outstanding() && self.scanner.is_between_messages()
-    }
-
-    /// True if the server has answered every request that it certainly answers.
-    fn has_answered(&self) -> bool {
-        !self.tracker.owes_answer() && self.scanner.is_between_messages()
-    }
-
-    /// Walks the server's next bytes. True if it has become ready for a query.
-    fn scan(&mut self, chunk: &[u8], mut noted: Noted<'_>) -> Result<bool, RelayEnd> {
-        let mut scanner = std::mem::take(&mut self.scanner);
-        let (mut is_ready, mut tracked) = (false, Ok(()));
-        let scanned = scanner.scan(chunk, is_noted, |tag, body| {
-            let answered = self.tracker.answer(tag);
-            if tracked.is_ok() {
-                tracked = answered;
-            }
-            is_ready |= tag == tag::READY_FOR_QUERY;
-            self.note(tag, body, noted.reborrow());
-        });
-        self.scanner = scanner;
-        scanned.and(tracked).map(|()| is_ready).map_err(RelayEnd::UpstreamProtocol)
-    }
-
-    /// Takes in a message.
-    fn note(&mut self, tag: u8, body: Option<&[u8]>, noted: Noted<'_>) {
-        match (tag, body) {
-            (tag::COMMAND_COMPLETE, Some(command)) => {
-                if let Some(keeper) = noted.keeper {
-                    keeper.on_command(command);
-                }
-            }
-            (tag::READY_FOR_QUERY, Some(body)) => {
-                self.status = TransactionStatus::parse(body).unwrap_or(TransactionStatus::Failed);
-            }
-            (tag::PARAMETER_STATUS, Some(body)) => {
-                if let Ok(status) = ParameterStatus::parse(body) {
-                    if let Some(hearing) = noted.hearing.filter(|_| status.name == b"client_encoding") {
-                        hearing.set_encoding(status.value);
-                    }
-                    if let Some(parameters) = &mut self.parameters {
-                        parameters.set(status.name, status.value);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-impl Noted<'_> {
-    fn reborrow(&mut self) -> Noted<'_> {
-        Noted { keeper: self.keeper.as_deref_mut(), hearing: self.hearing.as_deref_mut() }
-    }
-}
-
-/// The messages whose bodies say something.
-fn is_noted(tag: u8) -> bool {
-    matches!(tag, tag::READY_FOR_QUERY | tag::COMMAND_COMPLETE | tag::PARAMETER_STATUS)
-}
-
 impl Watch for SessionWatch<'_> {
     fn requests(&mut self, chunk: &[u8]) -> Result<Look, RelayEnd> {
-        let was_idle = !self.server.tracker.owes_answer();
-        let restoration = self.restoration();
-        let mut farewell = None;
-        let server = &mut self.server;
-        let is_pooled = self.departure.is_some();
-        let mut requests = 0;
-        let scanned = self.client.scan_until(chunk, |message, start| {
-            if is_pooled && message == tag::TERMINATE {
-                farewell = Some(start);
-                return ControlFlow::Break(());
-            }
-            server.tracker.request(message);
-            requests += usize::from(matches!(message, tag::QUERY | tag::EXECUTE | tag::FUNCTION_CALL));
-            ControlFlow::Continue(())
-        });
         if let Some(meter) = self.meter {
             meter.add_from_client(chunk.len());
-            meter.add_requests(requests);
-            meter.set_state(self.server.state());
         }
-        if let Err(error) = scanned {
-            // A part of what is no message may be with the server already.
-            self.departure.iter_mut().for_each(|departure| departure.farewell = Farewell::Torn);
-            return Err(malformed_request(error));
-        }
-        if let Some(limit) = self.limit.as_mut().filter(|_| was_idle) {
-            limit.restart();
-        }
-        if let (Some(start), Some(departure)) = (farewell, &mut self.departure) {
-            departure.farewell = if start.is_some() { Farewell::Said } else { Farewell::Torn };
-        }
-        Ok(match (restoration, farewell) {
-            (None, None) => Look::Pass,
-            (None, Some(start)) => Look::Leave(start.unwrap_or(0)),
-            (Some(Restoration::Ahead(mut messages)), None) => {
-                messages.extend_from_slice(chunk);
-                Look::Instead(messages)
-            }
-            (Some(Restoration::Hold(messages)), None) => {
-                self.keeper.iter_mut().for_each(|keeper| keeper.hold(chunk));
-                Look::Hold(messages)
-            }
-            // Nobody needs the context any more.
-            (Some(_), Some(start)) => {
-                self.keeper.iter_mut().for_each(Keeper::give_up);
-                Look::Leave(start.unwrap_or(0))
-            }
-        })
+        self.look_at_requests(chunk)
     }
 
     fn answers(&mut self, chunk: &[u8]) -> Result<Look, RelayEnd> {
@@ -390,19 +309,29 @@ impl Watch for SessionWatch<'_> {
         looked
     }
 
-    fn released(&mut self) -> Option<Vec<u8>> {
-        self.for_server.take()
+    fn released(&mut self) -> Result<Option<Look>, RelayEnd> {
+        if let Some(messages) = self.for_server.take() {
+            return Ok(Some(if self.gate.is_full() { Look::Hold(messages) } else { Look::Instead(messages) }));
+        }
+        match &self.keeper {
+            Some(keeper) if self.gate.may_open(&self.server, keeper) => self.look_at_requests(&[]).map(Some),
+            _ => Ok(None),
+        }
     }
 
     fn at_client_end(&mut self) -> AtEnd {
-        if self.departure.is_some() { AtEnd::LeaveSink } else { AtEnd::EndSink }
+        match &self.departure {
+            _ if self.gate.holds_requests() => AtEnd::Later,
+            Some(_) => AtEnd::LeaveSink,
+            None => AtEnd::EndSink,
+        }
     }
 
     fn is_settled(&self) -> bool {
         // What waits for more from the client has no end.
         let tracker = &self.server.tracker;
-        let waits = !self.client.is_between_messages() || tracker.is_copying_in() || !tracker.is_synced();
-        self.departure.is_some() && (waits || self.server.has_answered())
+        let waits = !self.is_between_requests() || tracker.is_copying_in() || !tracker.is_synced();
+        self.departure.is_some() && !self.gate.holds_requests() && (waits || self.server.has_answered())
     }
 
     fn poll_expired(&mut self, cx: &mut Context<'_>, undelivered: bool) -> Poll<RelayEnd> {

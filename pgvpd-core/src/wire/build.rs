@@ -251,6 +251,11 @@ pub fn function_call(out: &mut Vec<u8>, function: Function, arguments: &[&[u8]])
     });
 }
 
+/// Appends Flush to `out`.
+pub fn flush(out: &mut Vec<u8>) {
+    message(out, tag::FLUSH, |_| {});
+}
+
 /// Appends Sync to `out`.
 pub fn sync(out: &mut Vec<u8>) {
     message(out, tag::SYNC, |_| {});

@@ -189,6 +189,11 @@ impl Tracker {
         !self.is_unsynced && !self.is_skipping && !self.is_lost
     }
 
+    /// True while the server certainly drops what it is sent, up to a Sync.
+    pub fn is_skipping(&self) -> bool {
+        self.is_skipping
+    }
+
     /// True once the client has said that it leaves.
     pub fn is_terminated(&self) -> bool {
         self.is_terminated

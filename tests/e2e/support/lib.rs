@@ -8,6 +8,7 @@ mod http;
 mod proxy;
 mod psql;
 pub mod resolving;
+pub mod script;
 mod sql;
 pub mod tls;
 mod wire_client;

@@ -1,0 +1,132 @@
+//! What the server of a session has said, and owes.
+
+use super::hearing::Hearing;
+use super::keeper::Keeper;
+use super::relay::RelayEnd;
+use crate::sessions::SessionState;
+use crate::upstream::Parameters;
+use crate::wire::{BodyScanner, ParameterStatus, Tracker, TransactionStatus, tag};
+
+/// A session's server, by the messages that have passed.
+pub(super) struct Server<'a> {
+    pub(super) scanner: BodyScanner,
+    pub(super) tracker: Tracker,
+    /// Kept true for the connection's next session.
+    pub(super) parameters: Option<&'a mut Parameters>,
+    pub(super) status: TransactionStatus,
+}
+
+/// What is taken from the server's messages as they pass.
+pub(super) struct Noted<'w> {
+    pub(super) keeper: Option<&'w mut Keeper>,
+    pub(super) hearing: Option<&'w mut Hearing>,
+}
+
+impl Default for Server<'_> {
+    /// A server that has nothing outstanding.
+    fn default() -> Self {
+        Self {
+            scanner: BodyScanner::default(),
+            tracker: Tracker::default(),
+            parameters: None,
+            status: TransactionStatus::Idle,
+        }
+    }
+}
+
+impl Server<'_> {
+    /// What the client does.
+    pub(super) fn state(&self) -> SessionState {
+        match self.status {
+            _ if self.tracker.owes_answer() => SessionState::Active,
+            TransactionStatus::Idle => SessionState::Idle,
+            TransactionStatus::InTransaction => SessionState::IdleInTransaction,
+            TransactionStatus::Failed => SessionState::IdleInTransactionAborted,
+        }
+    }
+
+    /// True if the server owes nothing.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.tracker.is_outstanding() && self.scanner.is_between_messages()
+    }
+
+    /// True if the server has answered every request that it certainly answers.
+    pub(super) fn has_answered(&self) -> bool {
+        !self.tracker.owes_answer() && self.scanner.is_between_messages()
+    }
+
+    /// True while the server waits for the client's data.
+    pub(super) fn is_copying_in(&self) -> bool {
+        self.tracker.is_copying_in()
+    }
+
+    /// True while the server drops what it is sent, up to a Sync.
+    pub(super) fn is_skipping(&self) -> bool {
+        self.tracker.is_skipping()
+    }
+
+    /// True where no Sync of the client's is missing.
+    pub(super) fn is_synced(&self) -> bool {
+        self.tracker.is_synced()
+    }
+
+    /// A message of the client's goes on.
+    pub(super) fn request(&mut self, message: u8) {
+        self.tracker.request(message);
+    }
+
+    /// Walks the server's next bytes. True if it has become ready for a query.
+    pub(super) fn scan(&mut self, chunk: &[u8], mut noted: Noted<'_>) -> Result<bool, RelayEnd> {
+        let mut scanner = std::mem::take(&mut self.scanner);
+        let (mut is_ready, mut tracked) = (false, Ok(()));
+        let scanned = scanner.scan(chunk, is_noted, |tag, body| {
+            let answered = self.tracker.answer(tag);
+            if tracked.is_ok() {
+                tracked = answered;
+            }
+            is_ready |= tag == tag::READY_FOR_QUERY;
+            self.note(tag, body, noted.reborrow());
+        });
+        self.scanner = scanner;
+        scanned.and(tracked).map(|()| is_ready).map_err(RelayEnd::UpstreamProtocol)
+    }
+
+    /// Takes in a message.
+    pub(super) fn note(&mut self, tag: u8, body: Option<&[u8]>, noted: Noted<'_>) {
+        match (tag, body) {
+            (tag::COMMAND_COMPLETE, Some(command)) => {
+                if let Some(keeper) = noted.keeper {
+                    keeper.on_command(command);
+                }
+            }
+            (tag::READY_FOR_QUERY, Some(body)) => {
+                self.status = TransactionStatus::parse(body).unwrap_or(TransactionStatus::Failed);
+                if let Some(keeper) = noted.keeper {
+                    keeper.on_ready(self.status);
+                }
+            }
+            (tag::PARAMETER_STATUS, Some(body)) => {
+                if let Ok(status) = ParameterStatus::parse(body) {
+                    if let Some(hearing) = noted.hearing.filter(|_| status.name == b"client_encoding") {
+                        hearing.set_encoding(status.value);
+                    }
+                    if let Some(parameters) = &mut self.parameters {
+                        parameters.set(status.name, status.value);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Noted<'_> {
+    fn reborrow(&mut self) -> Noted<'_> {
+        Noted { keeper: self.keeper.as_deref_mut(), hearing: self.hearing.as_deref_mut() }
+    }
+}
+
+/// The messages whose bodies say something.
+fn is_noted(tag: u8) -> bool {
+    matches!(tag, tag::READY_FOR_QUERY | tag::COMMAND_COMPLETE | tag::PARAMETER_STATUS)
+}
