@@ -78,8 +78,13 @@ fn before_command(arguments: &[OsString]) -> Option<String> {
     let words: Vec<&str> = arguments.iter().skip(1).filter_map(|argument| argument.to_str()).collect();
     let (place, command) =
         words.iter().enumerate().find_map(|(place, word)| Some((place, root.find_subcommand(word)?)))?;
-    let name = command.get_name();
     let (ahead, behind) = words.split_at(place);
+    // `key rotate` has what `key` has not.
+    let nested = behind.get(1).and_then(|word| command.find_subcommand(word));
+    let (command, name, behind) = match nested {
+        Some(nested) => (nested, format!("{} {}", command.get_name(), nested.get_name()), behind.get(2..)),
+        None => (command, command.get_name().to_owned(), behind.get(1..)),
+    };
     ahead.first()?;
     let has = |command: &clap::Command, flag: &str| {
         command.get_arguments().any(|argument| {
@@ -90,7 +95,7 @@ fn before_command(arguments: &[OsString]) -> Option<String> {
     let flags = ahead.iter().filter(|word| word.starts_with('-')).map(|word| word.split('=').next().unwrap_or(word));
     match flags.clone().find(|flag| !has(command, flag)) {
         None => {
-            let rest = behind.iter().skip(1).chain(ahead).map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
+            let rest = behind.into_iter().flatten().chain(ahead).map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
             Some(format!("options of a command stand behind its name: 'pgvpd {name} {rest}'"))
         }
         Some(flag) if has(&root, flag) => {

@@ -94,6 +94,10 @@ fn a_mistake_is_answered_with_what_was_most_likely_meant() {
             &["-d", "shop", "protect", "orders"],
             "options of a command stand behind its name: 'pgvpd protect orders -d shop'",
         ),
+        (
+            &["-c", "x", "key", "rotate", "--keep", "1h"],
+            "options of a command stand behind its name: 'pgvpd key rotate --keep 1h -c x'",
+        ),
         (&["--database=shop", "init"], "options of a command stand behind its name: 'pgvpd init --database=shop'"),
         (&["--port", "1", "demo"], "options of a command stand behind its name: 'pgvpd demo --port 1'"),
         (
