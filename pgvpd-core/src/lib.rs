@@ -27,6 +27,7 @@ mod readme {}
 mod accept;
 #[cfg(feature = "admin")]
 mod admin;
+mod admin_port;
 mod audit;
 mod auth;
 mod builder;

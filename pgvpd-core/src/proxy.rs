@@ -7,10 +7,11 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::accept::accept;
+use crate::admin_port::AdminPort;
 use crate::audit::{AdminOutcome, Audit, AuditError, Event};
 use crate::builder::ProxyBuilder;
 use crate::config::Config;
-use crate::net::{Bound, bind, bind_admin};
+use crate::net::{Bound, bind};
 use crate::pool;
 use crate::probe::{self, ProbeError};
 use crate::reload::{ConfigSource, ReloadError, Reloaded};
@@ -119,9 +120,9 @@ pub(crate) async fn start(
     let config = shared.config.load_full();
     // Before the first listener: where the port is shared, whoever listens is given clients.
     probe::run(&shared, &config).await?;
-    let admin = bind_admin(&config.admin, config.listen.reuse_port).await?;
+    let admin = AdminPort::open(&config).await?;
     let Bound { address, tls_address, listeners } = bind(&config.listen).await?;
-    let admin_address = admin.as_ref().map(|admin| admin.address);
+    let admin_address = admin.address();
     let addresses = Addresses { main: address, tls: tls_address, admin: admin_address };
     for (listener, door) in listeners {
         shared.tasks.spawn(accept(listener, door, Arc::clone(&shared)));
@@ -131,10 +132,7 @@ pub(crate) async fn start(
     shared.background.spawn(resolve::keep(Arc::clone(&shared)));
     shared.background.spawn(repeats::keep(Arc::clone(&shared)));
     shared.background.spawn(sessions::keep(Arc::clone(&shared)));
-    #[cfg(feature = "admin")]
-    if let Some(bound) = admin {
-        crate::admin::serve(bound, addresses, &shared);
-    }
+    admin.serve(addresses, &shared);
     Ok(ProxyHandle { shared, addresses })
 }
 

@@ -35,7 +35,7 @@ for (const colorScheme of ['light', 'dark']) {
       await shows(page, 'what was done', () => document.getElementById('said').textContent !== '')
       assert.deepEqual(await violations(page), [], 'what was said')
       for (const [kind, word] of [['warn', 'Busy'], ['bad', 'Trouble']]) {
-        await page.getByRole('button', { name: 'Hold' }).click()
+        await page.getByRole('button', { name: 'Pause', exact: true }).click()
         await page.evaluate(([kind, word]) => {
           document.getElementById('verdict').className = `verdict ${kind}`
           document.getElementById('health-word').textContent = word

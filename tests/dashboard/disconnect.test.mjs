@@ -57,16 +57,16 @@ test('one session is ended with the token, which is in no address and in no stor
 
 test("all of a tenant's sessions are ended, and the token is asked for once", async () => {
   const page = await open()
-  await page.getByRole('button', { name: 'Token' }).click()
+  await page.getByRole('button', { name: 'Sign in' }).click()
   await give(page, TOKEN)
-  await offers(page, 'Token kept')
+  await offers(page, 'Signed in')
   await first(page).click()
   await page.getByRole('button', { name: 'All of this tenant' }).click()
   assert.equal(await said(page), 'Disconnected: 2 sessions.')
   assert.deepEqual(await tenants(), ['globex'])
-  await page.getByRole('button', { name: 'Token kept' }).click()
+  await page.getByRole('button', { name: 'Signed in' }).click()
   await page.getByRole('button', { name: 'Forget' }).click()
-  await offers(page, 'Token')
+  await offers(page, 'Sign in')
   assert.equal(await page.evaluate(() => sessionStorage.length), 0)
 })
 
@@ -89,7 +89,7 @@ test('a wrong token is refused, said so, and forgotten', async () => {
   assert.equal(await said(page), 'Nothing was done: the token is not that of admin_token.')
   assert.deepEqual([page.posted.length, (await tenants()).length], [1, 3])
   assert.equal(await page.evaluate(() => sessionStorage.length), 0)
-  await offers(page, 'Token')
+  await offers(page, 'Sign in')
 })
 
 test('a session that has ended in the meantime is said to be gone', async () => {

@@ -182,11 +182,21 @@ test('the list can be narrowed, by hand and by the name of a busy tenant', async
   await client.end()
 })
 
-test('Hold makes the figures stand still, and says so', async () => {
+test('what happens each second is a dash before there is something to compare with', async () => {
   const page = await it.open()
-  const hold = page.getByRole('button', { name: 'Hold' })
+  const shown = await page.evaluate(() => {
+    before = null
+    show()
+    return ['connections', 'logins', 'refused', 'traffic'].map((name) => document.querySelector(`#tile-${name} b`).textContent)
+  })
+  assert.deepEqual(shown, ['–', '–', '–', '–'])
+})
+
+test('Pause makes the figures stand still, and says so', async () => {
+  const page = await it.open()
+  const hold = page.getByRole('button', { name: 'Pause', exact: true })
   await hold.click()
-  assert.equal(await text(page, '#health-now'), 'Held: these figures stand still')
+  assert.equal(await text(page, '#health-now'), 'Paused: these figures stand still')
   const { uptime } = await page.evaluate(() => now)
   // One that was under way may still come.
   const held = async () => (await page.evaluate(() => now)).uptime

@@ -21,6 +21,15 @@ test('where nobody has connected yet, the page says so', async () => {
   for (const [where, words] of Object.entries(empty)) assert.equal(await text(page, where), words)
 })
 
+test('pools that have been used and have closed their connections are not called unused', async () => {
+  const page = await it.open()
+  await altered(page, (status) => {
+    status.pools = []
+    status.pool_stats.creates = 3
+  })
+  await shows(page, 'the words', () => document.getElementById('pools').textContent === 'No pool has a connection now.')
+})
+
 test('a server that is down is said at once, and that it is back', async (t) => {
   const page = await it.open()
   const stop = load(it.stage, [{ tenant: 'acme', database: 'shop', statements: 5 }])

@@ -47,6 +47,7 @@ mod resolvers;
 mod resolvers_cache;
 mod resolvers_live;
 mod secrets_sql;
+mod server_words;
 mod session_database;
 mod setup_sql;
 mod setup_sql_names;

@@ -49,7 +49,12 @@ pub(crate) fn command() -> Command {
                 .value_parser(interval)
                 .help("Time between two looks [default: 1]"),
         )
-        .arg(Arg::new("once").long("once").action(ArgAction::SetTrue).help("Print everything once, and exit"))
+        .arg(
+            Arg::new("once")
+                .long("once")
+                .action(ArgAction::SetTrue)
+                .help("Print everything once, after two looks, and exit"),
+        )
         .arg(
             config_file::argument()
                 .value_parser(value_parser!(PathBuf))
@@ -68,6 +73,9 @@ pub(crate) fn run(matches: &ArgMatches) -> Outcome {
     let interval = matches.get_one("interval").copied().unwrap_or(Duration::from_secs(1));
     if matches.get_flag("once") || !std::io::stdout().is_terminal() {
         let mut model = Model::default();
+        model.take(client.status()?);
+        // What happens each second takes two looks.
+        std::thread::sleep(interval);
         model.take(client.status()?);
         once(&model);
         return Ok(ExitCode::SUCCESS);

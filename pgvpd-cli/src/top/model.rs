@@ -57,10 +57,14 @@ impl Cell {
         Self { text: bytes(number), number }
     }
 
-    fn rate(number: f64) -> Self {
-        Self { text: format!("{number:.1}"), number }
+    /// By its text, or a dash where there is nothing to compare with yet.
+    fn rate(number: Option<f64>, text: impl Fn(f64) -> String) -> Self {
+        Self { text: number.map_or_else(|| NO_RATE.into(), text), number: number.unwrap_or_default() }
     }
 }
+
+/// A rate after the first look.
+const NO_RATE: &str = "–";
 
 /// The last two looks.
 #[derive(Debug, Default)]
@@ -78,18 +82,22 @@ impl Model {
         self.before = is_same.then_some(last);
     }
 
-    /// By how much a figure has grown in a second; 0 where there is nothing to compare with.
-    fn rate(&self, figure: impl Fn(&Value) -> f64) -> f64 {
-        let Some(before) = &self.before else { return 0.0 };
+    /// By how much a figure has grown in a second; `None` where there is nothing to compare with.
+    fn rate(&self, figure: impl Fn(&Value) -> f64) -> Option<f64> {
+        let before = self.before.as_ref()?;
         let time = seconds(&self.now) - seconds(before);
-        ((figure(&self.now) - figure(before)) / time).max(0.0)
+        Some(((figure(&self.now) - figure(before)) / time).max(0.0))
     }
 
     /// The lines above the tables.
     pub(super) fn summary(&self) -> Vec<String> {
         let Self { now, .. } = self;
         let stats = &now["stats"];
-        let stat = |name: &'static str| self.rate(move |status| status["stats"][name].as_f64().unwrap_or_default());
+        let stat = |name: &'static str, shown: fn(f64) -> String| {
+            let rate = self.rate(move |status| status["stats"][name].as_f64().unwrap_or_default());
+            Cell::rate(rate, shown).text
+        };
+        let (tenths, whole) = (|rate| format!("{rate:.1}"), |rate| format!("{rate:.0}"));
         let text = |value: &Value| visible(value.as_str().unwrap_or("?")).to_string();
         let paused = if now["pools_paused"] == true { ", pools paused" } else { "" };
         let state = format!(
@@ -102,15 +110,15 @@ impl Model {
             text(&now["context_signing"]),
         );
         let clients = format!(
-            "clients {} of {} tenants  logins {:.1}/s  refused {:.1}/s ({} in all)  requests {:.0}/s  in {}/s  out {}/s",
+            "clients {} of {} tenants  logins {}/s  refused {}/s ({} in all)  requests {}/s  in {}/s  out {}/s",
             stats["sessions_active"],
             now["tenants"]["live"],
-            stat("sessions_total"),
-            stat("refused_total"),
+            stat("sessions_total", tenths),
+            stat("refused_total", tenths),
             stats["refused_total"],
-            stat("requests_total"),
-            bytes(stat("bytes_from_clients_total")),
-            bytes(stat("bytes_to_clients_total")),
+            stat("requests_total", whole),
+            stat("bytes_from_clients_total", bytes),
+            stat("bytes_to_clients_total", bytes),
         );
         let pools = format!(
             "upstream connections {}  idle {}  clients waiting {}",
@@ -148,17 +156,17 @@ impl Model {
         let row = |tenant: &Value, before: Option<&Value>| {
             let grown = |names: &[&str]| {
                 let sum = |tenant: &Value| names.iter().filter_map(|name| tenant[*name].as_f64()).sum::<f64>();
-                before.map_or(0.0, |before| ((sum(tenant) - sum(before)) / time).max(0.0))
+                before.map(|before| ((sum(tenant) - sum(before)) / time).max(0.0))
             };
             let bytes_a_second = grown(&["from_client", "to_client"]);
             vec![
                 Cell::text(&tenant["tenant"]),
                 Cell::number(&tenant["sessions_active"]),
                 Cell::number(&tenant["sessions_total"]),
-                Cell::rate(grown(&["sessions_total"])),
+                Cell::rate(grown(&["sessions_total"]), |rate| format!("{rate:.1}")),
                 Cell::bytes(&tenant["from_client"]),
                 Cell::bytes(&tenant["to_client"]),
-                Cell { text: bytes(bytes_a_second), number: bytes_a_second },
+                Cell::rate(bytes_a_second, bytes),
             ]
         };
         let busiest = self.now["tenants"]["busiest"].as_array().unwrap_or(&empty);
@@ -280,7 +288,8 @@ mod tests {
     fn two_looks_make_rates_and_a_restart_makes_none() {
         let mut model = Model::default();
         model.take(status(10.0, 100, 20));
-        assert!(model.summary()[1].contains("logins 0.0/s"), "{:?}", model.summary());
+        assert!(model.summary()[1].contains("logins –/s"), "{:?}", model.summary());
+        assert_eq!(model.rows(Table::Tenants, None)[0][3], "–");
         model.take(status(12.0, 130, 24));
         assert!(model.summary()[1].contains("logins 15.0/s"), "{:?}", model.summary());
         assert_eq!(model.rows(Table::Tenants, None)[0][3], "2.0");

@@ -21,6 +21,7 @@ mod operations;
 mod protect;
 mod reload;
 mod resolve;
+mod restart;
 mod secret_files;
 mod serve;
 mod shells;

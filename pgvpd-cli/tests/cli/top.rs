@@ -12,6 +12,7 @@ async fn it_shows_sessions_pools_and_tenants_of_a_running_proxy() -> TestResult 
     let shown = String::from_utf8(shown.get_output().stdout.clone())?;
     assert!(shown.contains("clients 1 of 1 tenants") && shown.contains("running"), "{shown}");
     let session = shown.lines().find(|line| line.contains("| idle")).ok_or("the session")?;
+    assert!(shown.contains("logins 0.0/s") && !shown.contains('–'), "two looks were taken, and make rates: {shown}");
     assert!(session.contains("acme") && session.contains("app_user") && session.contains("127.0.0.1"), "{session}");
     Ok(())
 }

@@ -114,7 +114,7 @@ impl ConnectError {
     /// What to change.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match &self.cause {
-            ConnectCause::Io(_) => None,
+            ConnectCause::Io(_) | ConnectCause::Resolve(_) => None,
             ConnectCause::Tls(error) => error.hint(),
         }
     }
@@ -123,6 +123,8 @@ impl ConnectError {
 /// What went wrong on the way.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectCause {
+    #[error("cannot resolve the host name: {0}")]
+    Resolve(#[source] io::Error),
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]
@@ -133,9 +135,19 @@ impl ConnectCause {
     /// Without the server's address, which a certificate's names give away too.
     fn for_clients(&self) -> String {
         match self {
-            Self::Io(error) => error.kind().to_string(),
+            Self::Resolve(_) => "its host name cannot be resolved".into(),
+            Self::Io(error) => described(error),
             Self::Tls(error) => error.for_clients().into(),
         }
+    }
+}
+
+/// What the system said, in words that hold no address. Some of its errors have a number alone, and no kind.
+pub(crate) fn described(error: &io::Error) -> String {
+    let kind = error.kind().to_string();
+    match error.raw_os_error() {
+        Some(number) if kind.starts_with("uncategorized") => io::Error::from_raw_os_error(number).to_string(),
+        _ => kind,
     }
 }
 
@@ -149,7 +161,9 @@ pub(crate) async fn connect(upstream: &UpstreamAddress) -> Result<Socket, Connec
         return connected.map(Socket::Unix).map_err(failed);
     }
     let failed = |cause| ConnectError { target: format!("{host}:{port}"), cause };
-    let connected = TcpStream::connect((host.as_str(), *port)).await;
+    let resolved = tokio::net::lookup_host((host.as_str(), *port)).await;
+    let addresses: Vec<_> = resolved.map_err(|error| failed(ConnectCause::Resolve(error)))?.collect();
+    let connected = TcpStream::connect(addresses.as_slice()).await;
     let stream = connected.and_then(|stream| set_options(SockRef::from(&stream)).map(|()| stream));
     let stream = stream.map_err(|error| failed(error.into()))?;
     match tls {

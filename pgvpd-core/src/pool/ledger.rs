@@ -199,6 +199,11 @@ impl<K: std::hash::Hash + Eq, C, W, E> Ledger<K, C, W, E> {
         self.pools.get(key).is_some_and(|pool| pool.size() > pool.connecting)
     }
 
+    /// Why the last attempt to make a connection failed; `None` where the last one did not.
+    pub(super) fn failure(&self, key: &Arc<K>) -> Option<Arc<E>> {
+        self.pools.get(key)?.failure.as_ref().map(|failure| Arc::clone(&failure.error))
+    }
+
     /// A connection has been made for the place that it has; it is to be offered. True where others failed before.
     pub(super) fn connected(&mut self, key: &Arc<K>) -> bool {
         let Some(pool) = self.pools.get_mut(key) else { return false };

@@ -293,10 +293,15 @@ impl Ticket {
             // The sender is dropped with the books alone.
             Ok(Err(_)) => Err(PoolError::Stopped),
             Err(_) if self.pools.is_paused() => Err(PoolError::Paused),
-            Err(_) => Err(match self.pools.books().is_connected(&self.key) {
-                true => PoolError::Exhausted(self.limits.checkout_timeout),
-                false => PoolError::Unanswered(self.limits.checkout_timeout),
-            }),
+            Err(_) => {
+                let books = self.pools.books();
+                Err(match books.failure(&self.key) {
+                    // More would be made, and the server says no: a CONNECTION LIMIT, or too many clients.
+                    Some(error) if matches!(&*error, UpstreamError::Refused { .. }) => PoolError::Upstream(error),
+                    _ if books.is_connected(&self.key) => PoolError::Exhausted(self.limits.checkout_timeout),
+                    _ => PoolError::Unanswered(self.limits.checkout_timeout),
+                })
+            }
         }
     }
 }

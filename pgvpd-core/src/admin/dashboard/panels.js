@@ -4,6 +4,8 @@ let before = null, now = null
 const MINUTE = 60
 let minute = []
 
+// Nothing is known of what happens each second before the second look.
+const known = (shown) => (before ? shown : '–')
 const rate = (figure) => (before ? Math.max(0, (figure(now) - figure(before)) / (now.uptime - before.uptime)) : 0)
 // What a timing has counted in the last minute; before a second look, since the start.
 const lately = (timing) => {
@@ -21,11 +23,11 @@ const most = (timing) => {
 const TILES = [
   ['clients', 'Clients', () => [number(now.stats.sessions_active), `of ${number(Number(now.config.max_client_connections))}`]],
   ['waiting', 'Waiting', () => [number(now.stats.pool_waiting), 'for a connection'], () => isBusy()],
-  ['connections', 'Connections', () => [number(last('connections')), '/s']],
-  ['logins', 'Logins', () => [number(last('logins')), '/s']],
-  ['refused', 'Refused', () => [number(last('refused')), '/s'], () => isRefusing()],
-  ['requests', 'Requests', () => (now.config.relay === 'raw' ? ['–', 'relay = raw'] : [number(last('requests')), '/s'])],
-  ['traffic', 'Traffic', () => [bytes(last('traffic')), '/s']]
+  ['connections', 'Connections', () => [known(number(last('connections'))), '/s']],
+  ['logins', 'Logins', () => [known(number(last('logins'))), '/s']],
+  ['refused', 'Refused', () => [known(number(last('refused'))), '/s'], () => isRefusing()],
+  ['requests', 'Requests', () => (now.config.relay === 'raw' ? ['–', 'relay = raw'] : [known(number(last('requests'))), '/s'])],
+  ['traffic', 'Traffic', () => [known(bytes(last('traffic'))), '/s']]
 ]
 const showTiles = () => {
   $('tiles').replaceChildren(...TILES.map(([key, name, figure, isAlarm]) => {
@@ -94,7 +96,7 @@ const showTenants = () => {
   }
   keyed($('tenants'), shown, (tenant) => tenant.tenant, create, (row, tenant) => {
     row.querySelector('i').style.width = `${total ? (100 * tenant.used) / total : 0}%`
-    const figures = [percent(tenant.used, total).replace('below ', '<'), number(tenant.sessions_active), number(tenant.logins), `${bytes(tenant.moved)}/s`]
+    const figures = [percent(tenant.used, total).replace('below ', '<'), number(tenant.sessions_active), known(number(tenant.logins)), `${known(bytes(tenant.moved))}/s`]
     figures.forEach((text, index) => put(row.cells[index + 1], text))
   })
   const others = now.tenants.live - shown.filter((tenant) => tenant.sessions_active > 0).length
@@ -113,7 +115,8 @@ const showPools = () => {
     const label = make('span', { title: `${pool.role} in ${pool.database}` }, named(pool.role), ' in ', named(pool.database || '(no name)'))
     return line(label, figures.filter(Boolean).join(', '), parts, total)
   })
-  const none = now.config.pool_mode === 'none' ? 'Each session has a server connection of its own (pool_mode = none).' : 'No pool has been used yet.'
+  const unused = now.pool_stats.creates > 0 ? 'No pool has a connection now.' : 'No pool has been used yet.'
+  const none = now.config.pool_mode === 'none' ? 'Each session has a server connection of its own (pool_mode = none).' : unused
   $('pools').replaceChildren(list(lines, none))
   $('pools-legend').hidden = lines.length === 0
   const more = now.pools.length - lines.length
@@ -132,7 +135,7 @@ const byCount = (counts) => Object.entries(counts).filter(([, count]) => count >
 const showRefused = () => {
   const all = byCount(now.refused)
   const top = all[0]?.[1] ?? 1
-  const lines = (entries, word, member) => entries.map(([name, count]) => line(word(name), `${number(count)} in all, ${number(rate((status) => status[member][name] ?? 0))}/s`, [[FAULTS.has(name) ? 'bad' : 'refused', count]], top))
+  const lines = (entries, word, member) => entries.map(([name, count]) => line(word(name), `${number(count)} in all, ${known(number(rate((status) => status[member][name] ?? 0)))}/s`, [[FAULTS.has(name) ? 'bad' : 'refused', count]], top))
   const codes = lines(all, (code) => (WORDS[code] && code.length === 5 ? `${WORDS[code]} (${code})` : reason(code)), 'refused')
   $('refused').replaceChildren(list(codes, 'None since the start.'))
   const tenants = byCount(now.tenant_rejections)

@@ -41,7 +41,7 @@ const showHealth = () => {
   // Beside the announced region: it changes each second.
   const waiting = now.stats.pool_waiting
   const clients = `${many(now.stats.sessions_active, 'client')}, ${waiting === 0 ? 'nobody waits' : `${number(waiting)} ${waiting === 1 ? 'waits' : 'wait'}`}`
-  put($('health-now'), failures > 0 ? `Last answer ${age((Date.now() - answered) / 1000)} ago` : isHeld ? 'Held: these figures stand still' : clients)
+  put($('health-now'), failures > 0 ? `Last answer ${age((Date.now() - answered) / 1000)} ago` : isHeld ? 'Paused: these figures stand still' : clients)
   document.title = `${word} - pgvpd`
 }
 const show = () => {

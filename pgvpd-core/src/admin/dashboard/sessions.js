@@ -72,7 +72,7 @@ const token = async (why = '') => {
   showToken()
   return choice === 'keep' && 'authorization' in authorization()
 }
-const showToken = () => put($('token'), 'authorization' in authorization() ? 'Token kept' : 'Token')
+const showToken = () => put($('token'), 'authorization' in authorization() ? 'Signed in' : 'Sign in')
 const forget = () => {
   sessionStorage.removeItem('pgvpd-token')
   showToken()
