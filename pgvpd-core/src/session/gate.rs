@@ -42,6 +42,8 @@ pub(super) struct Gate {
     prepared: Prepared,
     /// The server may keep answers to itself until a Flush or a Sync.
     needs_flush: bool,
+    /// Extended queries have gone on since the last Sync. From PostgreSQL 18 on a Query does not end their transaction.
+    is_unsynced: bool,
     /// Ends of COPYs that have gone on since nothing was outstanding.
     copy_ends: usize,
 }
@@ -252,6 +254,7 @@ impl Gate {
         match message.tag {
             tag::SYNC | tag::FLUSH => {
                 self.needs_flush = false;
+                self.is_unsynced &= message.tag != tag::SYNC;
                 // It may end the transaction.
                 if message.tag == tag::SYNC && keeper.is_put_back_inside() {
                     self.pending.get_or_insert(Pending { is_silent: false });
@@ -297,7 +300,9 @@ impl Gate {
             }
             // Nothing runs in a failed transaction; and where answers may come that are nobody's, nothing can be confirmed.
             let can_put_back = server.status != TransactionStatus::Failed && server.is_settled();
-            if can_put_back && let Some(messages) = keeper.restoration(server.is_synced()) {
+            if can_put_back
+                && let Some(messages) = keeper.restoration(is_idle || (server.is_synced() && !self.is_unsynced))
+            {
                 return Verdict::PutIn(messages);
             }
             self.pending = Some(Pending { is_silent: false });
@@ -347,6 +352,7 @@ impl Gate {
     /// Notes what goes on.
     fn pass(&mut self, message: &Message<'_>, kind: Kind, is_put_back_inside: bool) {
         self.needs_flush = matches!(message.tag, tag::PARSE | tag::BIND | tag::DESCRIBE | tag::EXECUTE | tag::CLOSE);
+        self.is_unsynced |= self.needs_flush;
         let mut names = texts(message.rest);
         match message.tag {
             tag::QUERY | tag::PARSE if message.is_long() => {
