@@ -186,6 +186,21 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET quote_all_identifi
       AND (r.kind = 'r' OR EXISTS (
           SELECT FROM pg_partition_tree(r.relid) p JOIN pg_attribute a ON a.attrelid = p.relid AND a.attname = r.tenant_column
           WHERE p.isleaf AND NOT EXISTS (SELECT FROM led WHERE led.indrelid = p.relid AND led.attnum = a.attnum)))
+    UNION ALL  -- by tenant, and by access list
+    SELECT 'A34', 'high', r.name, format('column %I has the non-deterministic collation %s: one tenant reads the rows of another whose name is '
+               'equal by it', a.attname, c.oid::regcollation),
+           CASE WHEN a.attnum = ANY (r.columns)
+                THEN format('DROP POLICY IF EXISTS pgvpd_tenant_isolation ON %s; DROP POLICY IF EXISTS pgvpd_tenant_guard ON %1$s; '
+                            'ALTER TABLE %1$s ALTER COLUMN %I TYPE %s COLLATE "C"; %s',
+                            r.name, a.attname, format_type(a.atttypid, a.atttypmod), r.protect)
+                ELSE format('-- drop its policies, ALTER TABLE %s ALTER COLUMN %I TYPE %s COLLATE "C", and protect it again', r.name, a.attname,
+                            format_type(a.atttypid, a.atttypmod)) END
+    FROM relation r JOIN pg_attribute a ON a.attrelid = r.relid AND NOT a.attisdropped
+    JOIN pg_collation c ON c.oid = a.attcollation AND NOT c.collisdeterministic
+    WHERE NOT r.is_partition AND (a.attnum = ANY (r.columns) OR EXISTS (
+        SELECT FROM pg_policy p, pgvpd.parse_paths(pg_get_expr(p.polqual, p.polrelid)) AS path
+        WHERE p.polrelid = r.relid AND p.polname IN ('pgvpd_visible', 'pgvpd_visible_guard')
+          AND quote_ident(a.attname) = ANY (string_to_array(path.columns, ', '))))
     UNION ALL
     SELECT 'A33', 'info', r.name, 'tenants reach this table, which has no tenant column: every row is everybody''s',
            format('-- confirm that it holds no tenant''s data; else add the column, or: REVOKE ALL ON %s FROM %s;', r.name, r.grantees)

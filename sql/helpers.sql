@@ -56,14 +56,14 @@ BEGIN
 END
 $to_text_array$;
 
--- Casts of all values, or NULL where one does not fit: to leave it out would widen "not one of these". One pattern over the
+-- Casts of all values, each in PostgreSQL's own spelling, or NULL where one does not fit: to leave it out would widen "not one of these". One pattern over the
 -- printed array, where a value that needs quotes has them, is many times faster than one per value. A blank after a comma
 -- does not count here, so that string_agg(id::text, ', ') reads as it looks.
 CREATE OR REPLACE FUNCTION pgvpd.to_uuid_array(value text) RETURNS uuid[]
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     elements CONSTANT text[] := pgvpd.to_text_array(replace(value COLLATE "C", ', ', ','));
-    element CONSTANT text := '([0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|NULL)';
+    element CONSTANT text := '([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|NULL)';
 BEGIN
     IF elements::text COLLATE "C" ~ ('^[{](' || element || '(,' || element || ')*)?[}]$') COLLATE "C" THEN
         RETURN elements::uuid[];
@@ -75,7 +75,7 @@ CREATE OR REPLACE FUNCTION pgvpd.to_bigint_array(value text) RETURNS bigint[]
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     elements CONSTANT text[] := pgvpd.to_text_array(replace(value COLLATE "C", ', ', ','));
-    element CONSTANT text := '(-?[0-9]{1,19}|NULL)';
+    element CONSTANT text := '(0|-?[1-9][0-9]{0,18}|NULL)';
 BEGIN
     IF elements::text COLLATE "C" ~ ('^[{](' || element || '(,' || element || ')*)?[}]$') COLLATE "C" THEN
         IF NOT EXISTS (SELECT FROM unnest(elements::numeric[]) AS n
@@ -202,6 +202,7 @@ BEGIN
                 'uuid, smallint, integer or bigint, or a domain over one.';
     END IF;
 
+    PERFORM pgvpd.check_equality(relation, target.attname);
     condition := format('%I = %s', target.attname, context);
     IF path ? 'when' THEN
         PERFORM pgvpd.check_when(relation, path ->> 'when', path_number);

@@ -596,22 +596,23 @@ BEGIN
 END
 $transfer$;
 
--- Casts that give NULL, hence no rows, where a plain cast would raise an error. CASE and not an EXCEPTION block: that
--- needs a subtransaction, which PostgreSQL refuses while a parallel plan runs.
+-- Casts that give NULL, hence no rows, where a plain cast would raise an error, and for every spelling but PostgreSQL's own: for the
+-- proxy 07 and 7 are two tenants, of which one may be denied, and for the database one value. CASE and not an EXCEPTION block:
+-- that needs a subtransaction, which PostgreSQL refuses while a parallel plan runs.
 CREATE OR REPLACE FUNCTION pgvpd.to_uuid(value text) RETURNS uuid
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$ BEGIN
-    RETURN CASE WHEN value ~ '^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$' THEN value::uuid END;
+    RETURN CASE WHEN value ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN value::uuid END;
 END $$;
 
 CREATE OR REPLACE FUNCTION pgvpd.to_bigint(value text) RETURNS bigint
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$ BEGIN
-    RETURN CASE WHEN value !~ '^-?[0-9]{1,19}$' THEN NULL
+    RETURN CASE WHEN value !~ '^(0|-?[1-9][0-9]{0,18})$' THEN NULL
                 WHEN value::numeric BETWEEN -9223372036854775808 AND 9223372036854775807 THEN value::bigint END;
 END $$;
 
 CREATE OR REPLACE FUNCTION pgvpd.to_integer(value text) RETURNS integer
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$ BEGIN
-    RETURN CASE WHEN value !~ '^-?[0-9]{1,10}$' THEN NULL
+    RETURN CASE WHEN value !~ '^(0|-?[1-9][0-9]{0,9})$' THEN NULL
                 WHEN value::bigint BETWEEN -2147483648 AND 2147483647 THEN value::integer END;
 END $$;
 
@@ -667,6 +668,23 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$ BEGIN
     IF (variable_name ~ '^[a-z_][a-z0-9_]*([.][a-z_][a-z0-9_]*)+$' AND NOT starts_with(variable_name, 'pgvpd.')) IS NOT TRUE THEN
         RAISE EXCEPTION '"%" cannot be a context variable', variable_name USING ERRCODE = 'invalid_parameter_value',
             HINT = 'Use a lower-case name with a dot, such as app.org_id; names under pgvpd. belong to the proxy.';
+    END IF;
+END $$;
+
+-- Refuses a column for which other texts than the tenant's own are equal to it: ACME would read the rows of acme, past what the
+-- proxy has decided about acme.
+CREATE OR REPLACE FUNCTION pgvpd.check_equality(relation regclass, column_name name) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    loose record;
+BEGIN
+    SELECT c.oid::regcollation AS name, format_type(a.atttypid, a.atttypmod) AS type INTO loose
+    FROM pg_attribute a JOIN pg_collation c ON c.oid = a.attcollation
+    WHERE a.attrelid = relation AND a.attname = column_name AND NOT c.collisdeterministic;
+    IF FOUND THEN
+        RAISE EXCEPTION 'column % of table % has the non-deterministic collation %: one tenant would read the rows of another',
+            quote_ident(column_name), relation, loose.name USING ERRCODE = 'datatype_mismatch',
+            HINT = format('ALTER TABLE %s ALTER COLUMN %I TYPE %s COLLATE "C";', relation, column_name, loose.type);
     END IF;
 END $$;
 
@@ -930,6 +948,7 @@ BEGIN
             quote_ident(column_name), table_name, target.type USING ERRCODE = 'datatype_mismatch',
             HINT = 'Use text, varchar, char, uuid, smallint, integer or bigint, or a domain over one.';
     END IF;
+    PERFORM pgvpd.check_equality(table_name, column_name);
 
     -- Before the policies are there: what is protected already was given, or not given, by somebody.
     is_to_grant := grant_rights AND pgvpd.is_ungranted(table_name, app);

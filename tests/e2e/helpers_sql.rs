@@ -221,17 +221,13 @@ async fn a_value_that_is_no_list_reads_as_null_and_never_as_an_error() -> TestRe
 async fn a_list_of_uuids_with_one_that_is_none_reads_as_null() -> TestResult {
     let (db, _admin) = database_with(&[SETUP, HELPERS]).await;
     let client = session(&db, "acme").await?;
-    for value in [
-        format!("{A},{B}"),
-        format!("{A}, {B}"),
-        format!("{{{A},\"{B}\"}}"),
-        format!("{{ {A} , {} }}", B.to_uppercase()),
-    ] {
+    for value in [format!("{A},{B}"), format!("{A}, {B}"), format!("{{{A},\"{B}\"}}"), format!("{{ {A} , {B} }}")] {
         assert_eq!(uuids(&client, &value).await?, Some(format!("{{{A},{B}}}")), "{value}");
     }
     assert_eq!(uuids(&client, &format!("{{{A},NULL,\"\"}}")).await?, Some(format!("{{{A},NULL,NULL}}")));
     for value in [
         format!("{A},acme"),
+        format!("{A},{}", B.to_uppercase()),
         format!("{A},{B}0"),
         format!("{A}\n"),
         format!("{{{A},\"{B} \"}}"),

@@ -178,7 +178,9 @@ const FORMER: &str = "
 async fn former() -> Result<(TestDatabase, Client), Error> {
     let (db, admin) = database_with(&[SETUP]).await;
     admin
-        .batch_execute("SELECT pgvpd.install_key('1', sha256('a key')); SELECT pgvpd.create_tenant_role('former')")
+        .batch_execute(
+            "SELECT pgvpd.install_key('1', sha256('a key')); SELECT pgvpd.create_tenant_role(current_database())",
+        )
         .await?;
     admin.batch_execute(FORMER).await?;
     Ok((db, admin))
@@ -194,14 +196,14 @@ async fn an_upgrade_keeps_keys_tenants_roles_and_nonces() -> TestResult {
     let state = "SELECT (SELECT string_agg(kid, ',') FROM pgvpd.signing_key), (SELECT string_agg(tenant, ',') FROM pgvpd.tenant_role),
         (SELECT count(*) FROM pg_class WHERE relnamespace = 'pgvpd'::regnamespace AND relkind IN ('r', 'S'))";
     let row = admin.query_one(state, &[]).await?;
-    assert_eq!((row.get(0), row.get(1), row.get::<_, i64>(2)), ("1", "former", 0));
+    assert_eq!((row.get(0), row.get(1), row.get::<_, i64>(2)), ("1", db.name(), 0));
     // What the session has is a value of the sequence that was moved.
     admin.batch_execute("GRANT USAGE ON SCHEMA pgvpd_private TO app_user; GRANT SELECT ON SEQUENCE pgvpd_private.session_nonce TO app_user").await?;
     let after: i64 = client.query_one("SELECT currval('pgvpd_private.session_nonce')", &[]).await?.get(0);
     assert_eq!(after, before);
     admin.batch_execute(SETUP).await?;
     assert_eq!(client.query_one("SELECT current_tenant_id()", &[]).await?.get::<_, Option<&str>>(0), None);
-    admin.batch_execute("DROP ROLE \"app_user.former\"").await?;
+    admin.batch_execute(&format!("DROP ROLE \"app_user.{}\"", db.name())).await?;
     Ok(())
 }
 
@@ -223,6 +225,6 @@ async fn an_upgrade_waits_for_open_transactions_without_stopping_others() -> Tes
     served?;
     upgraded?;
     assert_eq!(refusal(&other, "SELECT pgvpd.attach(), current_tenant_id()").await, None);
-    admin.batch_execute("DROP ROLE \"app_user.former\"").await?;
+    admin.batch_execute(&format!("DROP ROLE \"app_user.{}\"", db.name())).await?;
     Ok(())
 }

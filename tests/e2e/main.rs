@@ -18,6 +18,7 @@ mod console_access;
 mod console_agents;
 mod context;
 mod endings;
+mod equality_sql;
 mod faults;
 mod framed;
 mod hang_ups;

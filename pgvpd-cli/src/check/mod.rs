@@ -3,6 +3,7 @@
 mod audit;
 mod command;
 mod finding;
+mod format;
 mod hba;
 mod json;
 mod key;
@@ -100,6 +101,8 @@ async fn examine(options: &Options, target: &Target, proxy: Option<&Config>) -> 
         findings.extend(limits::password(proxy, &app_roles));
         findings.extend(upstream::finding(proxy));
         findings.extend(key::finding(&database, proxy).await);
+        let found = format::findings(&database, proxy).await;
+        findings.extend(found.map_err(|error| unseen(Exit::Failed(explained(&error))))?);
         let found = resolvers::findings(&database, proxy).await;
         findings.extend(found.map_err(|error| unseen(Exit::Failed(explained(&error))))?);
     }

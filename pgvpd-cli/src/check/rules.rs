@@ -40,6 +40,8 @@ pub(crate) const OWN_PASSWORD: &str = "P11";
 pub(crate) const STATISTICS: &str = "P12";
 /// `pg_stat_statements` shows the statements of all sessions of the role.
 pub(crate) const STATEMENTS: &str = "P13";
+/// `tenant_format` is not the form of a column that holds the tenant.
+pub(crate) const FORMAT: &str = "P14";
 /// Something could not be looked at.
 pub(crate) const UNSEEN: &str = "P09";
 
@@ -72,11 +74,12 @@ pub(crate) const RULES: &[Rule] = &[
     rule("A26", "Default privileges give the application rights on what is yet to be created"),
     rule("A27", "Prepared transactions are possible"),
     rule("A28", "The application can leave its session, or keep state in it"),
-    rule("A29", "The application has rights on what signs the context"),
+    rule("A29", "A role has rights on what signs the context or shows verifiers"),
     rule("A30", "The functions that policies call are not as they were installed"),
     rule("A31", "A publication sends rows of all tenants"),
     rule("A32", "The server lacks fixes of row-level security"),
     rule("A33", "Tenants reach a table that has no tenant column"),
+    rule("A34", "A tenant's column takes different texts for equal"),
     rule(DEFAULT_PASSWORD, "The default password works"),
     rule(TRUST, "A login needs no password"),
     rule(REACHABLE, "The application's role can log in past the proxy"),
@@ -90,6 +93,7 @@ pub(crate) const RULES: &[Rule] = &[
     rule(OWN_PASSWORD, "A tenant can change the password that all tenants log in with"),
     rule(STATISTICS, "The planner's statistics tell values of all tenants' rows"),
     rule(STATEMENTS, "Tenants see each other's statements in pg_stat_statements"),
+    rule(FORMAT, "The proxy lets in spellings of a tenant that its column does not have"),
 ];
 
 #[cfg(test)]

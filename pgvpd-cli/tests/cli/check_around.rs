@@ -151,3 +151,26 @@ async fn statements_that_a_tenant_can_read_are_found() {
     database.execute(fix).await;
     assert!(!database.check(&[]).out.contains("P13"));
 }
+
+#[tokio::test]
+async fn a_tenant_format_that_does_not_fit_the_columns_is_found() -> TestResult {
+    let database = Checked::installed("check_format").await;
+    database
+        .execute(
+            "CREATE DOMAIN number AS bigint; CREATE TABLE orders (tenant_id number NOT NULL); CREATE TABLE notes (tenant_id text NOT NULL);
+             SELECT pgvpd_protect('orders'), pgvpd_protect('notes')",
+        )
+        .await;
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("pgvpd.conf");
+    let path = file.to_str().ok_or("not UTF-8")?;
+    for (line, found) in
+        [("tenant_format = text", true), ("tenant_format = uuid", true), ("tenant_format = integer", false)]
+    {
+        std::fs::write(&file, line)?;
+        let said = database.check(&["--config", path]);
+        assert_eq!(said.has("P14", "public.orders.tenant_id"), found, "{line}: {said:?}");
+        assert!(!said.has("P14", "public.notes.tenant_id"), "{line}: {said:?}");
+    }
+    Ok(())
+}
