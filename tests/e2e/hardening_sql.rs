@@ -10,6 +10,14 @@ const CHANNELS: &[&str] = &[
     "SELECT query FROM pg_stat_activity",
     "SELECT pg_stat_get_activity(NULL)",
     "SELECT pg_stat_get_backend_activity(1)",
+    "SELECT pg_stat_get_backend_pid(1)",
+    "SELECT pg_stat_get_backend_xact_start(1)",
+    "SELECT pg_stat_get_backend_wait_event(1)",
+    "SELECT pg_stat_get_backend_client_addr(1)",
+    "SELECT pg_current_wal_lsn()",
+    "SELECT pg_current_wal_insert_lsn()",
+    "SELECT wal_bytes FROM pg_stat_wal",
+    "SELECT * FROM pg_replication_slots",
     "SELECT pg_cancel_backend(0)",
     "SELECT pg_terminate_backend(0)",
     "SELECT * FROM pg_locks",
@@ -43,6 +51,40 @@ async fn a_hardened_database_closes_the_channels_that_are_open_before() -> TestR
     after.batch_execute("DISCARD ALL").await?;
     let start: i64 = after.query_one("SELECT (pgvpd.attach()).backend_start_us", &[]).await?.get(0);
     assert!(start > 0, "the verifier still sees when the session began");
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_function_by_backend_number_is_left_to_tenants() -> TestResult {
+    let (_db, admin) = database_with(&[SETUP, HARDENING]).await;
+    let open = "SELECT coalesce(string_agg(oid::regprocedure::text, ', '), '') FROM pg_proc
+        WHERE proname LIKE 'pg_stat_get_backend_%' AND has_function_privilege('app_user', oid, 'EXECUTE')";
+    assert_eq!(admin.query_one(open, &[]).await?.get::<_, &str>(0), "");
+    Ok(())
+}
+
+#[tokio::test]
+async fn pg_stat_statements_is_closed_where_it_is_installed() -> TestResult {
+    let (db, admin) = database_with(&[SETUP]).await;
+    // A build without contrib does not have it.
+    if admin
+        .batch_execute(
+            "CREATE SCHEMA ext; CREATE EXTENSION pg_stat_statements SCHEMA ext; GRANT USAGE ON SCHEMA ext TO PUBLIC",
+        )
+        .await
+        .is_err()
+    {
+        return Ok(());
+    }
+    let tenant = session(&db, "acme").await?;
+    let channels = ["SELECT * FROM ext.pg_stat_statements", "SELECT * FROM ext.pg_stat_statements(true)"];
+    for channel in channels {
+        assert_ne!(refusal(&tenant, channel).await, Some(SqlState::INSUFFICIENT_PRIVILEGE), "open before: {channel}");
+    }
+    admin.batch_execute(HARDENING).await?;
+    for channel in channels {
+        assert_eq!(refusal(&tenant, channel).await, Some(SqlState::INSUFFICIENT_PRIVILEGE), "{channel}");
+    }
     Ok(())
 }
 
