@@ -1,5 +1,7 @@
 //! From the client's StartupMessage to the one that goes upstream: rebuilt from the parsed map, never patched.
 
+use std::collections::HashSet;
+
 use crate::tenant::{Identity, VariableName};
 use crate::wire::{
     OptionsError, ProtocolVersion, Setting, StartupMessage, join_options, normalize_setting_name, split_options,
@@ -109,7 +111,7 @@ pub fn tenant_preferences(startup: &StartupMessage) -> Result<Vec<(String, Strin
     let is_setting = |(name, _): &&(String, String)| !matches!(name.as_str(), "user" | "database" | "options");
     preferences.extend(startup.parameters.iter().filter(is_setting).cloned());
     // Of two for one setting the later counts.
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     preferences.reverse();
     preferences.retain(|(name, _)| seen.insert(normalize_setting_name(name)));
     preferences.reverse();
@@ -124,9 +126,8 @@ pub fn pinned_settings(
     client: &StartupMessage,
     pinned: &[(String, String)],
 ) -> Result<Vec<(String, String)>, ParameterError> {
-    let chosen = tenant_preferences(client)?;
-    let is_chosen = |name: &str| chosen.iter().any(|(other, _)| normalize_setting_name(other) == name);
-    Ok(pinned.iter().filter(|(name, _)| !is_chosen(name)).cloned().collect())
+    let chosen: HashSet<_> = tenant_preferences(client)?.iter().map(|(name, _)| normalize_setting_name(name)).collect();
+    Ok(pinned.iter().filter(|(name, _)| !chosen.contains(name)).cloned().collect())
 }
 
 /// The startup message for a bypass user: as it came, but for what the proxy negotiates itself.

@@ -44,7 +44,8 @@ pub use reader::Reader;
 pub use scanner::Scanner;
 pub use sqlstate::SqlState;
 pub use startup::{
-    CancelKey, CancelRequest, FirstPacket, MAX_STARTUP_PACKET, ProtocolVersion, StartupMessage, first_packet,
+    CancelKey, CancelRequest, FirstPacket, MAX_STARTUP_PACKET, MAX_STARTUP_PARAMETERS, ProtocolVersion, StartupMessage,
+    first_packet,
 };
 pub use tracker::Tracker;
 
@@ -92,6 +93,9 @@ pub enum WireError {
     /// A startup parameter is given twice (PostgreSQL would take the last one).
     #[error("startup parameter {0:?} is given twice")]
     DuplicateParameter(String),
+    /// The startup packet has more parameters than any client needs.
+    #[error("the startup packet has more than {MAX_STARTUP_PARAMETERS} parameters")]
+    TooManyParameters,
     /// The startup packet names no user.
     #[error("no PostgreSQL user name specified in startup packet")]
     MissingUser,

@@ -3,10 +3,15 @@
 //! Parsed as PostgreSQL's `ProcessStartupPacket` does it, and stricter where the contract says so: doubled
 //! parameters, control characters and bytes that are not UTF-8 are refused.
 
+use std::collections::HashSet;
+
 use super::{Parsed, Reader, WireError, normalize_setting_name};
 
 /// The longest first packet accepted, its length field included. PostgreSQL's `MAX_STARTUP_PACKET_LENGTH`.
 pub const MAX_STARTUP_PACKET: usize = 10_000;
+
+/// The most parameters of a startup packet. Clients send fewer than ten; each is looked at before anybody is known.
+pub const MAX_STARTUP_PARAMETERS: usize = 128;
 
 /// CancelRequest keys have at most this many bytes (protocol 3.2).
 const MAX_CANCEL_KEY: usize = 256;
@@ -186,6 +191,7 @@ fn not_a_startup(bytes: &[u8], length: i32) -> WireError {
 fn startup_message(version: ProtocolVersion, body: &[u8]) -> Result<StartupMessage, WireError> {
     let mut reader = Reader::new(body);
     let mut parameters: Vec<(String, String)> = Vec::new();
+    let mut names = HashSet::new();
     loop {
         let name = text(reader.string())?;
         if name.is_empty() {
@@ -195,9 +201,11 @@ fn startup_message(version: ProtocolVersion, body: &[u8]) -> Result<StartupMessa
         if name.chars().chain(value.chars()).any(char::is_control) {
             return Err(WireError::ControlCharacter(printable(name)));
         }
+        if parameters.len() == MAX_STARTUP_PARAMETERS {
+            return Err(WireError::TooManyParameters);
+        }
         // PostgreSQL looks settings up without regard to case, so `A` and `a` are the same parameter given twice.
-        let normal = normalize_setting_name(name);
-        if parameters.iter().any(|(earlier, _)| normalize_setting_name(earlier) == normal) {
+        if !names.insert(normalize_setting_name(name)) {
             return Err(WireError::DuplicateParameter(printable(name)));
         }
         parameters.push((name.to_owned(), value.to_owned()));

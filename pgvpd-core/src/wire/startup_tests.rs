@@ -91,6 +91,17 @@ fn values_the_contract_forbids_are_refused() {
 }
 
 #[test]
+fn a_packet_has_at_most_as_many_parameters_as_clients_need() {
+    let body = |count: usize| {
+        let names: String = (1..count).map(|number| format!("x{number}\0\0")).collect();
+        format!("user\0u\0{names}\0")
+    };
+    let most = startup(body(MAX_STARTUP_PARAMETERS).as_bytes()).expect("valid");
+    assert_eq!(most.parameters.len(), MAX_STARTUP_PARAMETERS);
+    assert_eq!(startup(body(MAX_STARTUP_PARAMETERS + 1).as_bytes()), Err(WireError::TooManyParameters));
+}
+
+#[test]
 fn a_packet_over_the_limit_is_not_built() {
     let mut message = startup(b"user\0u\0\0").expect("valid");
     message.parameters.push(("x".into(), "y".repeat(MAX_STARTUP_PACKET)));
