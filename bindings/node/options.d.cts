@@ -97,9 +97,13 @@ export interface Options {
   tenantDeny?: OptionValue | undefined
   /** Client sessions at one time, 1 to 10000000. One more gets 53300. Default: `10000`. */
   maxClientConnections?: OptionValue | undefined
+  /** Logins in progress at one time, 1 to 10000000, of clients that are not authenticated yet. Further ones wait. Default: `40`. */
+  maxLogins?: OptionValue | undefined
+  /** Those of one client address, of one IPv6 /64, or of the Unix socket, 1 to 10000000. Further ones wait. Default: `20`. */
+  maxLoginsPerAddress?: OptionValue | undefined
   /** Client sessions of one tenant at one time, 1 to 10000000, whatever their role and database. One more gets 53300. Default: none. */
   tenantMaxConnections?: OptionValue | undefined
-  /** New connections of one tenant in a second, 1 to 1000000; as many may come at once. One more gets 53300. Default: none. */
+  /** New sessions of one tenant in a second, 1 to 1000000; as many may begin at once. One more gets 53300. Default: none. */
   tenantRateLimit?: OptionValue | undefined
   /** Seconds, at least 0.001, that a tenant's session may be idle, or one request outstanding. Default: none. */
   tenantQueryTimeout?: OptionValue | undefined

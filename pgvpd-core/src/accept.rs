@@ -42,6 +42,7 @@ pub(crate) async fn accept(listener: Listener, door: Door, shared: Arc<Shared>) 
                     let sessions = shared.sessions.taken();
                     warn!(%error, sessions, "cannot accept clients for now; raise the limit of open files");
                 }
+                shared.logins.make_room();
                 tokio::select! {
                     () = shared.draining.cancelled() => break,
                     () = tokio::time::sleep(ACCEPT_PAUSE) => {}

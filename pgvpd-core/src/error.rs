@@ -116,6 +116,12 @@ impl Refusal {
         Self::new(SqlState::CONNECTION_FAILURE, "the upstream server closed the connection unexpectedly")
     }
 
+    /// So many logins are in progress that this one has to leave.
+    pub(crate) fn too_many_logins() -> Self {
+        Self::new(SqlState::TOO_MANY_CONNECTIONS, "too many logins are in progress")
+            .hint("Connect again; answer a request for a password at once; see max_logins and max_logins_per_address.")
+    }
+
     /// `max_client_connections` is reached.
     pub(crate) fn too_many_clients(limit: usize) -> Self {
         Self::new(SqlState::TOO_MANY_CONNECTIONS, format_args!("too many client connections ({limit})"))

@@ -18,6 +18,8 @@ use crate::wire::CancelKey;
 pub(crate) struct Sessions {
     last: AtomicU64,
     live: Mutex<HashMap<SessionId, Arc<Record>>>,
+    /// Those that are not authenticated yet: they are no sessions, and can be ended as such.
+    claimed: Mutex<HashMap<SessionId, Arc<Record>>>,
 }
 
 /// A connection's number, of one proxy, from its beginning to its end. It stands in every line of the log that is about it.
@@ -43,7 +45,7 @@ impl SessionId {
     }
 }
 
-/// What is known of a client that is admitted.
+/// A client whose login the rules permit.
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) who: Who,
@@ -72,7 +74,7 @@ pub(crate) struct Who {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SessionState {
-    /// It logs in.
+    /// It has proved who it is; its context is being set.
     Login,
     /// It has proved who it is, and waits for a connection of a pool.
     Waiting,
@@ -173,6 +175,18 @@ impl Meter {
 }
 
 impl Record {
+    /// A client that logs in.
+    pub(crate) fn new(who: Who) -> Self {
+        Self {
+            who,
+            since: Instant::now(),
+            meter: Meter::default(),
+            backend: AtomicI32::new(0),
+            is_ended: AtomicBool::new(false),
+            end: Notify::new(),
+        }
+    }
+
     /// Resolves when the session is to end by an administrator's will.
     pub(crate) async fn ended(&self) {
         // The permit of `notify_one` is kept for who comes later.
@@ -220,19 +234,21 @@ impl Sessions {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a client that is admitted.
-    pub(crate) fn enter(shared: &Arc<Shared>, who: Who) -> Presence {
-        let id = who.id;
-        let record = Arc::new(Record {
-            who,
-            since: Instant::now(),
-            meter: Meter::default(),
-            backend: AtomicI32::new(0),
-            is_ended: AtomicBool::new(false),
-            end: Notify::new(),
-        });
-        shared.live.live().insert(id, Arc::clone(&record));
-        Presence { shared: Arc::clone(shared), record }
+    /// Enters a client that is authenticated.
+    pub(crate) fn enter(shared: &Arc<Shared>, record: &Arc<Record>) -> Presence {
+        shared.live.live().insert(record.who.id, Arc::clone(record));
+        Presence { shared: Arc::clone(shared), record: Arc::clone(record) }
+    }
+
+    /// Notes a client that logs in, so that an administrator reaches it before it is a session.
+    pub(crate) fn claim(shared: &Arc<Shared>, who: Who) -> Claimed {
+        let record = Arc::new(Record::new(who));
+        shared.live.claimed().insert(record.who.id, Arc::clone(&record));
+        Claimed { shared: Arc::clone(shared), record }
+    }
+
+    fn claimed(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Record>>> {
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All of them, in the order in which they came.
@@ -242,10 +258,13 @@ impl Sessions {
         all
     }
 
-    /// Ends those that this is true of. Gives how many there were that did not end already.
+    /// Ends those that this is true of, and logins that would become such. Gives how many there were that did not end already.
     pub(crate) fn end(&self, is_meant: impl Fn(&Record) -> bool) -> usize {
-        let live = self.live();
-        live.values().filter(|record| is_meant(record) && record.end()).count()
+        let end = |records: MutexGuard<'_, HashMap<SessionId, Arc<Record>>>| {
+            records.values().filter(|record| is_meant(record) && record.end()).count()
+        };
+        // A login that becomes a session between the two is in both.
+        end(self.claimed()) + end(self.live())
     }
 
     /// Counts what has been relayed since this was called last.
@@ -273,6 +292,34 @@ impl Shared {
         let since = record.meter.take_uncounted();
         if since != Relayed::default() {
             self.counters.count_relayed(record.who.tenant.as_ref(), record.database(), since, metrics_tenants);
+        }
+    }
+}
+
+/// A client that logs in. Dropped, it does not any more.
+pub(crate) struct Claimed {
+    shared: Arc<Shared>,
+    record: Arc<Record>,
+}
+
+impl std::fmt::Debug for Claimed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Claimed").field(&self.record.who.id).finish()
+    }
+}
+
+impl Claimed {
+    pub(crate) fn record(&self) -> &Arc<Record> {
+        &self.record
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        let mut claimed = self.shared.live.claimed();
+        claimed.remove(&self.record.who.id);
+        if claimed.len() < claimed.capacity() / 8 {
+            claimed.shrink_to_fit();
         }
     }
 }
@@ -322,7 +369,7 @@ mod tests {
             address: ClientAddress::Unix,
             is_tls: false,
         };
-        Sessions::enter(shared, who)
+        Sessions::enter(shared, &Arc::new(Record::new(who)))
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::cancel::CancelRegistry;
 use crate::config::Config;
 use crate::context::RoleChecks;
 use crate::limits::Places;
+use crate::logins::Logins;
 use crate::pool::Pools;
 use crate::reload::ConfigSource;
 use crate::repeats::Repeats;
@@ -32,14 +33,16 @@ pub(crate) struct Shared {
     pub(crate) reloaded: Notify,
     /// Since when it runs.
     pub(crate) started: SystemTime,
-    /// Admitted sessions: their number, which is limited.
+    /// Sessions of authenticated clients: their number, which is limited.
     pub(crate) sessions: Arc<Places>,
-    /// Admitted sessions: what is known of them.
+    /// The same: what is known of them.
     pub(crate) live: Sessions,
     /// Administrators at the console.
     pub(crate) consoles: Arc<Places>,
-    /// Connections whose session is not ready.
-    pub(crate) greetings: Arc<Places>,
+    /// Connections whose client is not authenticated.
+    pub(crate) logins: Arc<Logins>,
+    /// The same of administrators who come to the console.
+    pub(crate) console_logins: Arc<Logins>,
     pub(crate) tenants: Arc<TenantRegistry>,
     pub(crate) cancels: Arc<CancelRegistry>,
     pub(crate) pools: Arc<Pools>,
@@ -81,7 +84,8 @@ impl Shared {
             sessions: Arc::default(),
             live: Sessions::default(),
             consoles: Arc::default(),
-            greetings: Arc::default(),
+            logins: Arc::default(),
+            console_logins: Arc::default(),
             tenants: Arc::default(),
             cancels: Arc::default(),
             pools: Arc::default(),

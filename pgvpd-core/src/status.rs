@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::config::{Config, OPTIONS, OptionSpec, Relay};
+use crate::logins::LoginsStatus;
 use crate::pool::{PoolStats, PoolStatus};
 use crate::proxy::Addresses;
 use crate::resolve::ResolverStats;
@@ -52,7 +53,9 @@ pub struct Status {
     pub databases: Vec<DatabaseStatus>,
     /// The tenants.
     pub tenants: TenantsStatus,
-    /// The clients that are admitted.
+    /// Connections whose client is not authenticated yet.
+    pub logins: LoginsStatus,
+    /// The clients that are authenticated.
     pub sessions: SessionsStatus,
     /// How contexts are protected: `off`, `prefer` or `require`.
     pub context_signing: &'static str,
@@ -155,7 +158,7 @@ pub struct TenantStatus {
     pub done: TenantUse,
 }
 
-/// The clients that are admitted, at one moment.
+/// The clients that are authenticated, at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct SessionsStatus {
@@ -167,7 +170,7 @@ pub struct SessionsStatus {
     pub shown: Vec<SessionStatus>,
 }
 
-/// A client that is admitted.
+/// A client that is authenticated.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct SessionStatus {
@@ -187,7 +190,7 @@ pub struct SessionStatus {
     pub backend_pid: Option<i32>,
     /// What it does.
     pub state: SessionState,
-    /// Seconds since it was admitted.
+    /// Seconds since it began to log in.
     pub age: f64,
     /// Bytes that it has sent.
     pub bytes_from_client: u64,
@@ -276,6 +279,7 @@ impl Shared {
             phases: self.phases.timings().into_iter().map(|(phase, timing)| (Phase::name(phase), timing)).collect(),
             resolvers: self.resolving_so_far().map(|resolving| resolving.stats()).unwrap_or_default(),
             tenants: self.tenants_status(),
+            logins: self.logins.status().and(self.console_logins.status()),
             sessions: self.sessions_status(sessions),
             context_signing: config.signing.as_ref().map_or("off", |signing| signing.mode.name()),
             config: shown(&config),

@@ -57,6 +57,7 @@ mod signing;
 mod signing_live;
 mod signing_sql;
 mod statistics_sql;
+mod strangers;
 mod tenants;
 mod tls;
 mod tls_certificates;

@@ -32,7 +32,7 @@ async fn limited(options: &[(&str, &str)]) -> (TestProxy, NamedTempFile) {
 async fn refused(proxy: &TestProxy, tenant: &str) -> (String, String) {
     let mut client = proxy.connect().await;
     client.start(&format!("app_user.{tenant}"), &[]).await;
-    let error = client.refusal().await;
+    let error = client.refusal_after_proof().await;
     (error.code, error.hint)
 }
 

@@ -110,9 +110,10 @@ impl Model {
             text(&now["context_signing"]),
         );
         let clients = format!(
-            "clients {} of {} tenants  logins {}/s  refused {}/s ({} in all)  requests {}/s  in {}/s  out {}/s",
+            "clients {} of {} tenants  logging in {}  logins {}/s  refused {}/s ({} in all)  requests {}/s  in {}/s  out {}/s",
             stats["sessions_active"],
             now["tenants"]["live"],
+            now["logins"]["total"].as_u64().unwrap_or_default(),
             stat("sessions_total", tenths),
             stat("refused_total", tenths),
             stats["refused_total"],

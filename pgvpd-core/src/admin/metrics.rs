@@ -91,10 +91,13 @@ impl Sheet {
         let stats = &status.stats;
         out.counter("pgvpd_connections", "Connections accepted, cancel requests included", stats.connections_total)?;
         let active = count(stats.sessions_active);
-        out.gauge("pgvpd_connections_active", "Clients that are admitted: in a session, or logging in", active)?;
+        out.gauge("pgvpd_connections_active", "Sessions of authenticated clients", active)?;
         out.counter("pgvpd_sessions", "Logins that led to a session", stats.sessions_total)?;
         let states = status.sessions.by_state.iter().map(|(state, number)| ([("state", *state)], count(*number)));
         out.gauges("pgvpd_session_states", "Clients by what they do", states)?;
+        let logins = status.logins.by_state().into_iter();
+        let logins = logins.map(|(state, number)| ([("state", state)], count(number)));
+        out.gauges("pgvpd_logins_in_progress", "Connections of clients that are not authenticated, by state", logins)?;
         let refused = status.refused.iter().map(|(code, number)| ([("sqlstate", *code)], *number));
         let help = "Logins refused, by SQLSTATE; server: by the server; tls: in the TLS handshake";
         out.counters("pgvpd_logins_refused", help, refused)?;

@@ -71,6 +71,8 @@ pub(super) fn check(settings: Settings, own_tls: TlsConfigs) -> Result<Config, C
     let allow_trust = reader.read("allow_trust", values::boolean).unwrap_or(false);
     let allow_cleartext = reader.read("allow_cleartext", values::boolean).unwrap_or(false);
     let max_client_connections = reader.read("max_client_connections", values::count).unwrap_or(10_000);
+    let max_logins = reader.read("max_logins", values::count).unwrap_or(40);
+    let max_logins_per_address = reader.read("max_logins_per_address", values::count).unwrap_or(20);
     let handshake_timeout = reader.read("handshake_timeout", values::seconds).unwrap_or(THIRTY_SECONDS);
     let shutdown_timeout = reader.read("shutdown_timeout", values::seconds_or_zero).unwrap_or(THIRTY_SECONDS);
     let tenant_max_connections = reader.read("tenant_max_connections", values::count);
@@ -141,6 +143,8 @@ pub(super) fn check(settings: Settings, own_tls: TlsConfigs) -> Result<Config, C
         resolvers,
         notices,
         max_client_connections,
+        max_logins,
+        max_logins_per_address,
         handshake_timeout,
         shutdown_timeout,
         log_level,

@@ -112,6 +112,10 @@ pub struct Config {
     pub notices: Vec<String>,
     /// Sessions at one time.
     pub max_client_connections: usize,
+    /// Logins in progress at one time, of clients that are not authenticated.
+    pub max_logins: usize,
+    /// Those of one client address.
+    pub max_logins_per_address: usize,
     /// For startup, authentication and injection together.
     pub handshake_timeout: Duration,
     /// How long sessions may go on after the proxy was told to stop.

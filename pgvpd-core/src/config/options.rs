@@ -211,6 +211,10 @@ pub const OPTIONS: &[OptionSpec] = &[
 
     option(Limits, "max_client_connections", "PGVPD_MAX_CLIENT_CONNECTIONS", "10000", "NUMBER",
         "Client sessions at one time"),
+    option(Limits, "max_logins", "PGVPD_MAX_LOGINS", "40", "NUMBER",
+        "Logins in progress at one time, of clients that are not authenticated yet; further ones wait"),
+    option(Limits, "max_logins_per_address", "PGVPD_MAX_LOGINS_PER_ADDRESS", "20", "NUMBER",
+        "Those of one client address, an IPv6 /64, or the Unix socket"),
     option(Limits, "tenant_max_connections", "PGVPD_TENANT_MAX_CONNECTIONS", "none", "NUMBER",
         "Client sessions of one tenant at one time"),
     option(Limits, "tenant_rate_limit", "PGVPD_TENANT_RATE_LIMIT", "none", "NUMBER",

@@ -366,7 +366,7 @@ fn users(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
 fn lists(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
     let records = shared.live.all();
     let users: BTreeSet<&str> = records.iter().map(|record| &*record.who.role).collect();
-    let in_login = records.iter().filter(|record| record.meter.state() == SessionState::Login).count();
+    let logins = shared.logins.status();
     let pools = shared.pools.status(&config.pool);
     let own = records.iter().filter(|record| !is_pooled(record, config) && record.backend().is_some()).count();
     let (idle, used): (usize, usize) = pools.iter().fold((0, own), |sum, pool| (sum.0 + pool.idle, sum.1 + pool.used));
@@ -376,7 +376,7 @@ fn lists(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
         ("pools", pools.len()),
         ("tenants", shared.tenants_status().live),
         ("used_clients", records.len()),
-        ("login_clients", in_login),
+        ("login_clients", logins.total),
         ("free_servers", idle),
         ("used_servers", used),
     ]

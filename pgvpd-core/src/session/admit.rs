@@ -1,4 +1,5 @@
-//! Whether a startup message may go on to a login: identity, policy, parameters, limits.
+//! Whether a startup message may go on to a login: identity, policy, parameters. And, once its client is authenticated, whether there is
+//! a place for its session: strangers take none.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +10,15 @@ use super::console;
 use super::leg::Leg;
 use super::login::{Negotiation, Who};
 use super::relay::RelayEnd;
+use super::visitor::Visitor;
 use super::{Ended, LoginError};
+use crate::auth::Attempt;
 use crate::config::{ClientAddress, Config, PoolMode, TenantLimits};
 use crate::context::Injection;
 use crate::error::Refusal;
 use crate::limits::Slot;
-use crate::sessions::{self, Presence, Record, SessionId, SessionState, Sessions};
+use crate::logins::Login;
+use crate::sessions::{self, Claimed, Presence, Record, SessionState, Sessions};
 use crate::shared::Shared;
 use crate::tenant::{
     Identity, PolicyError, TenantSlot, bypass_startup, pinned_settings, tenant_preferences, tenant_startup,
@@ -22,7 +26,7 @@ use crate::tenant::{
 };
 use crate::wire::{ProtocolVersion, StartupMessage};
 
-/// A login that the rules permit. Dropping it frees its place.
+/// A login that the rules permit. It has no place among sessions: its client may be anybody.
 #[derive(Debug)]
 pub(super) struct Admission {
     pub(super) address: ClientAddress,
@@ -31,11 +35,11 @@ pub(super) struct Admission {
     /// `None` for a bypass user.
     identity: Option<(Identity, Injection)>,
     route: Option<Route>,
-    tenant: Option<TenantSlot>,
-    /// How long its session may be idle, or a request outstanding.
-    pub(super) query_timeout: Option<Duration>,
-    presence: Presence,
-    _slot: Slot,
+    /// What its tenant may take.
+    limits: TenantLimits,
+    claimed: Claimed,
+    /// Its place among logins in progress.
+    pub(super) login: Arc<Login>,
 }
 
 /// How a session comes to its server connection.
@@ -56,7 +60,7 @@ impl Route {
     }
 }
 
-/// What is kept of an admission while its session is relayed. Dropping it frees its place.
+/// An authenticated client's place among sessions. Dropping it frees the place.
 #[derive(Debug)]
 pub(super) struct Seat {
     presence: Presence,
@@ -68,43 +72,40 @@ pub(super) struct Seat {
 /// Checks a startup message against every rule that needs no server.
 pub(super) fn admit(
     client: StartupMessage,
-    (id, address): (SessionId, ClientAddress),
+    visitor: &Visitor,
     leg: Leg,
     shared: &Arc<Shared>,
     config: &Config,
 ) -> Result<Admission, Ended> {
+    let Some(login) = visitor.login.clone() else { return Err(Refusal::too_many_logins().into()) };
+    let (id, address) = (visitor.id, visitor.address);
     let user = client.parameter("user").unwrap_or_default();
-    let mut query_timeout = None;
-    let (identity, route, tenant) = if config.bypass.applies(user, address).map_err(Refusal::from)? {
+    let mut limits = TenantLimits::default();
+    let (identity, route) = if config.bypass.applies(user, address).map_err(Refusal::from)? {
         leg.admit_bypass(address, config)?;
         let startup = bypass_startup(&client);
         // PostgreSQL takes the user's name where the client names none.
         let named = startup.parameter("database").filter(|database| !database.is_empty());
         let database = named.unwrap_or(user).into();
         let packet = startup.encode().ok_or(LoginError::StartupTooLong)?;
-        (None, Route::Passthrough { packet, database }, None)
+        (None, Route::Passthrough { packet, database })
     } else {
         let identity = leg.identify(user, config).map_err(|refusal| console::hint(refusal, &client, config))?;
-        let limits = config.limits_of(identity.tenant());
+        limits = config.limits_of(identity.tenant());
         admit_tenant(identity.tenant(), limits, shared, config)?;
         let (injection, route) = route(&client, &identity, config)?;
-        let tenant = shared.tenants.enter(identity.tenant(), limits).map_err(Refusal::from)?;
-        query_timeout = limits.query_timeout;
-        (Some((identity, injection)), route, Some(tenant))
-    };
-    let Some(slot) = shared.sessions.enter(config.max_client_connections) else {
-        return Err(Refusal::too_many_clients(config.max_client_connections).into());
+        (Some((identity, injection)), route)
     };
     let who = sessions::Who {
         id,
-        tenant: tenant.as_ref().map(|slot| Arc::clone(slot.name())),
+        tenant: identity.as_ref().map(|(identity, _)| shared.tenants.name(identity.tenant())),
         role: identity.as_ref().map_or(user, |(identity, _)| identity.role()).into(),
         database: route.database().into(),
         address,
         is_tls: leg.is_tls,
     };
-    let presence = Sessions::enter(shared, who);
-    Ok(Admission { address, leg, client, identity, route: Some(route), tenant, query_timeout, presence, _slot: slot })
+    let claimed = Sessions::claim(shared, who);
+    Ok(Admission { address, leg, client, identity, route: Some(route), limits, claimed, login })
 }
 
 /// What is to be in force for a tenant's session, and how it gets its connection.
@@ -184,14 +185,38 @@ impl Admission {
         Negotiation { version: self.client.version, unknown_options: unknown_protocol_options(&self.client) }
     }
 
-    /// What is known of the client while it is admitted.
+    /// The client's record.
     pub(super) fn record(&self) -> &Arc<Record> {
-        self.presence.record()
+        self.claimed.record()
     }
 
-    /// Lets go of everything that only the login needs: an idle session should weigh little.
-    pub(super) fn into_seat(self) -> Seat {
-        Seat { presence: self.presence, _tenant: self.tenant, _slot: self._slot }
+    /// How long its session may be idle, or a request outstanding.
+    pub(super) fn query_timeout(&self) -> Option<Duration> {
+        self.limits.query_timeout
+    }
+
+    /// What a wrong proof is counted against.
+    pub(super) fn attempt(&self) -> Attempt {
+        let (role, tenant) = match &self.identity {
+            Some((identity, _)) => (identity.role(), identity.tenant()),
+            None => (self.typed_user(), ""),
+        };
+        Attempt { address: self.address, role: role.into(), tenant: tenant.into() }
+    }
+
+    /// Takes a place among sessions, for a client that has proved who it is; from now on it is one of its tenant's.
+    ///
+    /// # Errors
+    /// A [`Refusal`] where the tenant, or the proxy, has as many as it may.
+    pub(super) fn take_seat(&self, shared: &Arc<Shared>, config: &Config) -> Result<Seat, Refusal> {
+        self.login.is_authenticated();
+        let enter = |(identity, _): &(Identity, Injection)| shared.tenants.enter(identity.tenant(), self.limits);
+        let tenant = self.identity.as_ref().map(enter).transpose()?;
+        let Some(slot) = shared.sessions.enter(config.max_client_connections) else {
+            return Err(Refusal::too_many_clients(config.max_client_connections));
+        };
+        let presence = Sessions::enter(shared, self.record());
+        Ok(Seat { presence, _tenant: tenant, _slot: slot })
     }
 }
 

@@ -17,6 +17,7 @@ use crate::auth::{
 };
 use crate::config::{ClientAuth, Config};
 use crate::error::Refusal;
+use crate::logins::Login;
 use crate::net::Conn;
 use crate::random::random_bytes;
 use crate::shared::Shared;
@@ -33,6 +34,8 @@ pub(super) struct Claim {
     pub(super) negotiation: Negotiation,
     pub(super) leg: Leg,
     pub(super) purpose: Purpose,
+    /// Its place among logins in progress.
+    pub(super) login: Arc<Login>,
 }
 
 /// What a client comes for, which decides what it has to prove.
@@ -51,7 +54,8 @@ enum Verdict {
     Wrong,
 }
 
-/// Asks for a proof and judges it. AuthenticationOk, and what belongs before it, is queued for the client and not flushed.
+/// Asks for a proof and judges it, at once: only the refusal of a wrong one is delayed, so that the right one never waits for those
+/// of others. AuthenticationOk, and what belongs before it, is queued for the client and not flushed.
 pub(super) async fn authenticate<S>(
     client: &mut Conn<S>,
     claim: Claim,
@@ -61,7 +65,7 @@ pub(super) async fn authenticate<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Claim { attempt, typed_user, negotiation, leg, purpose } = claim;
+    let Claim { attempt, typed_user, negotiation, leg, purpose, login } = claim;
     let mut out = Zeroizing::new(Vec::new());
     negotiation.answer(&mut out);
     client.queue(&out);
@@ -73,14 +77,10 @@ where
         }
         Purpose::Console => Method::of(ClientAuth::ScramSha256, config.admin_users.secret(&attempt.role).cloned()),
     };
-    let delay = shared.penalties.delay(&attempt);
-    // A timer takes a millisecond even for nothing.
-    if !delay.is_zero() {
-        tokio::time::sleep(delay).await;
-    }
     let is_private = leg.is_tls || attempt.address.is_local();
     let end_point = leg.end_point.as_ref();
-    let mut exchange = Exchange { client, role: &attempt.role, typed_user: &typed_user, end_point, purpose, shared };
+    let (role, login) = (&*attempt.role, &*login);
+    let mut exchange = Exchange { client, role, typed_user: &typed_user, end_point, purpose, login, shared };
     let verdict = match method {
         Method::Scram(against) => exchange.scram(against).await?,
         Method::Md5(password) => exchange.md5(password).await?,
@@ -98,12 +98,12 @@ where
             Ok(())
         }
         Verdict::Wrong => {
-            shared.penalties.failed(&attempt);
             if purpose == Purpose::Session {
                 shared.secrets.doubt(&attempt.role);
             }
             shared.counters.count_failed_login();
-            Err(Refusal::wrong_password(&typed_user).into())
+            let told = Box::new(Refusal::wrong_password(&typed_user).into());
+            Err(Ended::WrongProof { attempt: Box::new(attempt), told })
         }
     }
 }
@@ -111,12 +111,15 @@ where
 impl Claim {
     /// The claim of an admitted tenant.
     pub(super) fn of(admission: &Admission) -> Option<Self> {
-        let (identity, _) = admission.tenant()?;
-        let attempt =
-            Attempt { address: admission.address, role: identity.role().into(), tenant: identity.tenant().into() };
-        let (negotiation, leg) = (admission.negotiation(), admission.leg.clone());
-        let (typed_user, purpose) = (admission.typed_user().into(), Purpose::Session);
-        Some(Self { attempt, typed_user, negotiation, leg, purpose })
+        admission.tenant()?;
+        Some(Self {
+            attempt: admission.attempt(),
+            typed_user: admission.typed_user().into(),
+            negotiation: admission.negotiation(),
+            leg: admission.leg.clone(),
+            purpose: Purpose::Session,
+            login: Arc::clone(&admission.login),
+        })
     }
 }
 
@@ -128,6 +131,7 @@ struct Exchange<'a, S> {
     /// What the client can bind a proof to.
     end_point: Option<&'a Arc<[u8]>>,
     purpose: Purpose,
+    login: &'a Login,
     shared: &'a Shared,
 }
 
@@ -219,7 +223,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<'_, S> {
 
     /// The one message that the client may send now. What it sends ahead of its time stays where it is.
     async fn reply(&mut self) -> Result<Zeroizing<Vec<u8>>, Ended> {
-        match self.client.next_message(MAX_HELD_BACK).await.map_err(LoginError::ClientProtocol)? {
+        self.login.client_is_asked();
+        let message = self.client.next_message(MAX_HELD_BACK).await.map_err(LoginError::ClientProtocol)?;
+        self.login.client_has_answered();
+        match message {
             None => Err(Ended::ClientGone),
             Some((tag::PASSWORD, body)) => Ok(body),
             Some((found, _)) => Err(LoginError::UnexpectedReply(char::from(found)).into()),

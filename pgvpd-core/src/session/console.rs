@@ -15,6 +15,7 @@ use crate::auth::Attempt;
 use crate::config::Config;
 use crate::console::{Administrator, Console, DATABASES};
 use crate::error::Refusal;
+use crate::logins::Login;
 use crate::net::{Conn, Socket};
 use crate::repeats::Failure;
 use crate::shared::Shared;
@@ -46,7 +47,7 @@ pub(super) fn hint(refusal: Refusal, message: &StartupMessage, config: &Config) 
 pub(super) async fn enter(
     client: &mut Conn<Socket>,
     (message, leg): (StartupMessage, Leg),
-    visitor: &Visitor,
+    (visitor, login): (&Visitor, &Arc<Login>),
     shared: &Arc<Shared>,
     config: &Config,
 ) -> Result<Console, Ended> {
@@ -66,12 +67,15 @@ pub(super) async fn enter(
         negotiation: Negotiation { version: message.version, unknown_options: unknown_protocol_options(&message) },
         leg,
         purpose: Purpose::Console,
+        login: Arc::clone(login),
     };
+    login.start().await?;
     let is_stranger = config.admin_users.secret(user).is_none();
     if is_stranger && shared.repeats.is_new(Level::INFO, Failure::new(address, "not in admin_users")) {
         info!(user, client = %address, "a login to the console by a user that is not in admin_users");
     }
     authenticate(client, claim, shared, config).await?;
+    login.is_authenticated();
     let Some(slot) = shared.consoles.enter(MOST_CONSOLES) else {
         return Err(
             Refusal::new(SqlState::TOO_MANY_CONNECTIONS, format_args!("too many consoles ({MOST_CONSOLES})")).into()

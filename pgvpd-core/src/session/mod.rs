@@ -49,10 +49,12 @@ use self::time_limit::TimeLimit;
 use self::visitor::Visitor;
 use self::watch::SessionWatch;
 use crate::audit::{AuditError, Event, Subject};
+use crate::auth::Attempt;
 use crate::cancel::CancelEntry;
 use crate::config::Config;
 use crate::console::{Administrator, Console};
 use crate::error::Refusal;
+use crate::logins::{Bounds, Displaced};
 use crate::net::{Accepted, Conn, Door, Socket};
 use crate::repeats::Failure;
 use crate::resolve::{Membership, ResolveError};
@@ -68,6 +70,8 @@ enum Ended {
     Refused { refusal: Refusal, detail: Option<String> },
     /// The server's own error is queued for the client. For the log: what it said.
     PassedOn(String),
+    /// The proof was wrong: the client is told so, as this says, when the delay for such attempts is over.
+    WrongProof { attempt: Box<Attempt>, told: Box<Ended> },
     /// The client is gone with its TLS handshake, which has told it.
     Handshake(HandshakeError),
     /// Nobody is left to tell.
@@ -90,6 +94,12 @@ impl From<LoginError> for Ended {
             _ => None,
         };
         Self::Refused { refusal: Refusal::from(&error), detail }
+    }
+}
+
+impl From<Displaced> for Ended {
+    fn from(_: Displaced) -> Self {
+        Refusal::too_many_logins().into()
     }
 }
 
@@ -189,20 +199,27 @@ async fn handshake(
     shared: &Arc<Shared>,
 ) -> Result<Session, Ended> {
     let config = shared.config.load_full();
-    let Some(_greeting) = shared.greetings.enter(config.max_client_connections) else {
-        return Err(Refusal::too_many_clients(config.max_client_connections).into());
-    };
+    let bounds = Bounds::of(&config);
     let work = async {
-        match proxied::client_address(client, visitor.address, &config.proxy_protocol).await {
-            Ok(client_address) => visitor.address = client_address,
+        // By the balancer's address, until its header has given the client's.
+        let mut login = visitor.take_place(&shared.logins, bounds)?;
+        let address = proxied::client_address(client, visitor.address, &config.proxy_protocol);
+        match login.unless_displaced(address).await? {
+            Ok(address) if address == visitor.address => {}
+            Ok(address) => {
+                visitor.address = address;
+                login = visitor.take_place(&shared.logins, bounds)?;
+            }
             Err(ended) => {
                 // A client shows its user no error that answers an SSLRequest (CVE-2024-10977): it is let say first
                 // whom it wants to be.
-                let _ = negotiate::negotiate(client, door, &config, &shared.phases).await;
+                let greeting = negotiate::negotiate(client, door, &config, &shared.phases);
+                let _ = login.unless_displaced(greeting).await?;
                 return Err(ended);
             }
         }
-        match negotiate::negotiate(client, door, &config, &shared.phases).await? {
+        let greeting = negotiate::negotiate(client, door, &config, &shared.phases);
+        match login.unless_displaced(greeting).await?? {
             Greeting::Cancel(request) => {
                 shared.cancels.forward(request).await;
                 Err(Ended::Cancelled)
@@ -212,26 +229,32 @@ async fn handshake(
                     visitor.says(&message, &leg);
                 }
                 if console::is_wanted(&message, &config) {
-                    let entering = console::enter(client, (message, leg), visitor, shared, &config);
-                    return Box::pin(entering).await.map(|console| Session::Console(Box::new(console)));
+                    drop(login);
+                    let login = visitor.take_place(&shared.console_logins, Bounds::CONSOLE)?;
+                    let entering = console::enter(client, (message, leg), (visitor, &login), shared, &config);
+                    let entering = Box::pin(login.unless_displaced(entering));
+                    return entering.await?.map(|console| Session::Console(Box::new(console)));
                 }
-                let admission = admit::admit(message, (visitor.id, visitor.address), leg, shared, &config)?;
+                let admission = admit::admit(message, visitor, leg, shared, &config)?;
+                login.start().await?;
                 let record = Arc::clone(admission.record());
                 tokio::select! {
                     biased;
                     () = record.ended() => Err(Refusal::terminated().into()),
-                    established = establish(client, admission, shared, &config) => established,
+                    established = login.unless_displaced(establish(client, admission, shared, &config)) => established?,
                 }
             }
         }
     };
-    tokio::select! {
+    let outcome = tokio::select! {
         biased;
-        () = shared.abort.cancelled() => Err(Refusal::shutting_down().into()),
-        outcome = tokio::time::timeout(config.handshake_timeout, work) => {
-            outcome.unwrap_or_else(|_| Err(Refusal::handshake_timeout().into()))
-        }
-    }
+        () = shared.abort.cancelled() => return Err(Refusal::shutting_down().into()),
+        outcome = tokio::time::timeout(config.handshake_timeout, work) => outcome,
+    };
+    outcome.unwrap_or_else(|_| match &visitor.login {
+        Some(login) if login.is_queued() => Err(Refusal::too_many_logins().into()),
+        _ => Err(Refusal::handshake_timeout().into()),
+    })
 }
 
 /// What an admitted client has to do with a server.
@@ -339,9 +362,16 @@ fn time_limit(
 
 /// Tells the client why there is no session, writes the log, and closes.
 async fn close(mut client: Conn<Socket>, turned_away: TurnedAway, shared: &Shared) {
-    let TurnedAway { visitor, ended } = turned_away;
+    let TurnedAway { mut visitor, ended } = turned_away;
     let address = visitor.address;
+    let (ended, delay) = match ended {
+        Ended::WrongProof { attempt, told } => (*told, shared.penalties.failed(&attempt)),
+        ended => (ended, Duration::ZERO),
+    };
+    // Others need not wait for a client to take its error.
+    let login = visitor.login.take().filter(|_| !delay.is_zero()).inspect(|login| login.is_delayed());
     match ended {
+        Ended::WrongProof { .. } => return,
         Ended::ClientGone => {
             debug!(client = %address, "client left before the session was ready");
             return;
@@ -378,6 +408,11 @@ async fn close(mut client: Conn<Socket>, turned_away: TurnedAway, shared: &Share
             refusal.encode(&mut message);
             client.queue(&message);
         }
+    }
+    if !delay.is_zero() {
+        // The login counts as long as that, whether its client waits or hangs up: a guess takes its time.
+        shared.draining.run_until_cancelled(tokio::time::sleep(delay)).await;
+        drop(login);
     }
     client.finish().await;
 }

@@ -17,6 +17,7 @@ use crate::cancel::CancelEntry;
 use crate::config::{Config, Relay};
 use crate::context::{Facts, Injection, InjectionError, RoleKey, Token};
 use crate::error::Refusal;
+use crate::logins;
 use crate::net::Conn;
 use crate::net::{Socket, connect};
 use crate::resolve::{Found, Job, Membership, OwnSite};
@@ -95,7 +96,7 @@ impl Oversight {
         };
         let keeper = injection.can_be_lost().then(|| Keeper::new(injection, token, true));
         Self::Framed(Box::new(Framed {
-            query_timeout: admission.query_timeout,
+            query_timeout: admission.query_timeout(),
             cancel_timeout: config.handshake_timeout,
             keeper,
             hearing: Hearing::new(config.notifications, identity.tenant(), Some(client_encoding)),
@@ -114,9 +115,12 @@ pub(super) async fn establish(
     // Boxed: most logins have no need of it, and would carry its size.
     let since = Instant::now();
     let proved = Box::pin(prove_client(client, &admission, shared, config)).await?;
+    let mut seat = None;
     if proved.is_some() {
         shared.phases.observe(Phase::Auth, since.elapsed());
+        seat = Some(admission.take_seat(shared, config)?);
     }
+    admission.login.holds_server();
     let socket = tokio::select! {
         connected = shared.phases.time(Phase::Checkout, connect(&config.upstream)) => connected.map_err(LoginError::Connect)?,
         ended = client_leaves(client) => return Err(ended),
@@ -151,9 +155,22 @@ pub(super) async fn establish(
         resolved = Some(found);
         Ok(context)
     };
-    let LoggedIn { permit, cancel_key, client_encoding, injection } =
-        drive(login, client, (upstream, key), resolve, &shared.phases).await?;
+    let authenticated = || {
+        seat = Some(admission.take_seat(shared, config)?);
+        Ok(())
+    };
+    let hooks = Hooks { login: &admission.login, authenticated, resolve, phases: &shared.phases };
+    let driven = drive(login, client, (upstream, key), hooks).await;
+    let LoggedIn { permit, cancel_key, client_encoding, injection } = match driven {
+        // The server has judged a proof that was relayed.
+        Err(Ended::PassedOn(error)) if seat.is_none() && error.starts_with(WRONG_PASSWORD) => {
+            let attempt = Box::new(admission.attempt());
+            return Err(Ended::WrongProof { attempt, told: Box::new(Ended::PassedOn(error)) });
+        }
+        driven => driven?,
+    };
     let upstream = unfinished.finish().conn;
+    let Some(seat) = seat else { return Err(Refusal::from(InjectionError::NotConfirmed).into()) };
     let membership =
         job.zip(resolved).and_then(|(job, resolved)| shared.resolving(config).follow(job, &resolved, shared));
     let record = admission.record();
@@ -167,7 +184,7 @@ pub(super) async fn establish(
     };
     let session = BoundUpstream { conn: upstream, _permit: permit };
     let oversight = Oversight::of(&admission, config, injection, token, &client_encoding);
-    Ok(Established { session, seat: admission.into_seat(), cancel, oversight, membership, config: Arc::clone(config) })
+    Ok(Established { session, seat, cancel, oversight, membership, config: Arc::clone(config) })
 }
 
 /// What is to be known of a tenant's role.
@@ -181,20 +198,38 @@ fn role_key(admission: &Admission, config: &Config) -> Option<RoleKey> {
     })
 }
 
+/// How what the server says of a wrong password begins in the log.
+const WRONG_PASSWORD: &str = "28P01";
+
+/// Steps of a login that are not the state machine's.
+struct Hooks<'a, A, R> {
+    /// The client's place among logins in progress.
+    login: &'a logins::Login,
+    /// When the client is authenticated.
+    authenticated: A,
+    /// When its context is to be worked out.
+    resolve: R,
+    phases: &'a Phases,
+}
+
 /// Moves messages between the two connections and the state machine until the login is finished. ReadyForQuery and
 /// what comes with it are left queued for the client. The backend's key is put where it is wanted as soon as it is known.
 async fn drive<C, U>(
     mut login: Login,
     client: &mut Conn<C>,
     (upstream, key): (&mut Conn<U>, &mut Option<CancelKey>),
-    resolve: impl AsyncFnOnce(&mut Conn<U>) -> Result<(Found, Option<Facts>), Ended>,
-    phases: &Phases,
+    hooks: Hooks<
+        '_,
+        impl FnOnce() -> Result<(), Ended>,
+        impl AsyncFnOnce(&mut Conn<U>) -> Result<(Found, Option<Facts>), Ended>,
+    >,
 ) -> Result<LoggedIn, Ended>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut resolve = Some(resolve);
+    let Hooks { login: in_progress, authenticated, resolve, phases } = hooks;
+    let (mut authenticated, mut resolve) = (Some(authenticated), Some(resolve));
     let (mut since, mut is_authenticated) = (Instant::now(), login.is_authenticated());
     loop {
         let progress = step(&mut login, client, upstream);
@@ -205,6 +240,7 @@ where
         if !is_authenticated && login.is_authenticated() {
             is_authenticated = true;
             phases.observe(Phase::Auth, since.elapsed());
+            authenticated.take().map_or(Ok(()), |authenticated| authenticated())?;
             since = Instant::now();
         }
         if let Some(logged_in) = progress {
@@ -232,6 +268,7 @@ where
         // What the server says goes out when the client is to answer, and with ReadyForQuery: fewer, fuller writes.
         if login.awaits_client() {
             client.flush().await.map_err(|_| Ended::ClientGone)?;
+            in_progress.client_is_asked();
         }
         tokio::select! {
             biased;
@@ -241,6 +278,7 @@ where
             },
             read = client.fill() => held_back(client, read)?,
         }
+        in_progress.client_has_answered();
     }
 }
 
@@ -343,7 +381,12 @@ mod tests {
         upstream.queue(b"startup packet");
         let negotiation = Negotiation { version: ProtocolVersion::V3_0, unknown_options: vec![] };
         let (login, phases, mut key) = (Login::new(Who::Bypass, Legs::LOCAL, negotiation), Phases::default(), None);
-        let driven = drive(login, &mut client, (&mut upstream, &mut key), async |_| Err(Ended::ClientGone), &phases);
+        let logins = Arc::new(logins::Logins::default());
+        let bounds = logins::Bounds::CONSOLE;
+        let in_progress = logins.enter(crate::config::ClientAddress::Unix, bounds).expect("room");
+        let resolve = async |_: &mut Conn<_>| Err(Ended::ClientGone);
+        let hooks = Hooks { login: &in_progress, authenticated: || Ok(()), resolve, phases: &phases };
+        let driven = drive(login, &mut client, (&mut upstream, &mut key), hooks);
         let driven = tokio::time::timeout(Duration::from_secs(60), driven);
         driven.await.expect("a login to a dead server ends")
     }

@@ -90,6 +90,7 @@ pub(super) async fn establish(
         return Err(Refusal::from(InjectionError::NotConfirmed).into());
     };
     shared.phases.time(Phase::Auth, authenticate(client, claim, shared, config)).await?;
+    let seat = admission.take_seat(shared, config)?;
     let (role, upstream) = (identity.role().into(), config.upstream.clone());
     let key = Arc::new(PoolKey { role, database: database.into(), upstream });
     let record = Arc::clone(admission.record());
@@ -111,8 +112,8 @@ pub(super) async fn establish(
     let cancel = cancel.map(|backend| shared.cancels.issue(secret_bytes, backend, config.upstream.clone()));
     client.queue(&greeting(&bound.lease, cancel.as_ref()));
     shared.counters.count_session(record.who.tenant.as_ref(), record.database(), config.metrics_tenants);
-    let (query_timeout, config) = (admission.query_timeout, Arc::clone(config));
-    Ok(PooledSession { bound, membership, seat: admission.into_seat(), query_timeout, cancel, config })
+    let (query_timeout, config) = (admission.query_timeout(), Arc::clone(config));
+    Ok(PooledSession { bound, membership, seat, query_timeout, cancel, config })
 }
 
 /// What stands between AuthenticationOk and the first query.

@@ -1,8 +1,13 @@
-//! Who is at the door: what is known of a client that is not admitted yet, for the audit stream.
+//! A client that is not authenticated yet: what is known of it, for the audit stream, and its place among such clients.
 
+use std::sync::Arc;
+
+use super::Ended;
 use super::leg::Leg;
 use crate::audit::{Event, Subject};
 use crate::config::ClientAddress;
+use crate::error::Refusal;
+use crate::logins::{Bounds, Login, Logins};
 use crate::sessions::SessionId;
 use crate::shared::Shared;
 use crate::wire::StartupMessage;
@@ -14,11 +19,20 @@ pub(super) struct Visitor {
     user: Option<Box<str>>,
     database: Option<Box<str>>,
     is_tls: bool,
+    /// Its place; `None` before it has one.
+    pub(super) login: Option<Arc<Login>>,
 }
 
 impl Visitor {
     pub(super) fn new(id: SessionId, address: ClientAddress) -> Self {
-        Self { id, address, user: None, database: None, is_tls: false }
+        Self { id, address, user: None, database: None, is_tls: false, login: None }
+    }
+
+    /// Takes a place among connections that are not sessions yet, and gives an earlier one back.
+    pub(super) fn take_place(&mut self, logins: &Arc<Logins>, bounds: Bounds) -> Result<Arc<Login>, Ended> {
+        self.login = None;
+        let login = logins.enter(self.address, bounds).map_err(|_| Refusal::too_many_logins())?;
+        Ok(Arc::clone(self.login.insert(Arc::new(login))))
     }
 
     /// Takes down what its startup message says.

@@ -214,7 +214,7 @@ pub struct Stats {
     pub sessions_total: u64,
     /// Logins refused since the start, by the proxy or the server.
     pub refused_total: u64,
-    /// Clients that are admitted now: relayed, or logging in.
+    /// Sessions now, of clients that are authenticated.
     pub sessions_active: usize,
     /// Logins whose proof was wrong since the start, where the proxy judges proofs (`pool_mode = session`).
     pub failed_logins_total: u64,

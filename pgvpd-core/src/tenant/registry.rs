@@ -68,7 +68,7 @@ struct Rates {
 }
 
 impl TenantRegistry {
-    /// Counts one more connection of a tenant.
+    /// Counts one more session of a tenant, whose client is authenticated.
     ///
     /// The rate comes first: a refused attempt counts as an attempt.
     pub(crate) fn enter(self: &Arc<Self>, tenant: &str, limits: TenantLimits) -> Result<TenantSlot, TenantLimitError> {
@@ -86,6 +86,11 @@ impl TenantRegistry {
         };
         *live.entry(Arc::clone(&tenant)).or_default() += 1;
         Ok(TenantSlot { registry: Arc::clone(self), tenant })
+    }
+
+    /// The tenant's name, as its sessions share it.
+    pub(crate) fn name(&self, tenant: &str) -> Arc<str> {
+        self.live().get_key_value(tenant).map_or_else(|| Arc::from(tenant), |(name, _)| Arc::clone(name))
     }
 
     /// A tenant has been refused because it is denied.
@@ -147,13 +152,6 @@ impl Rates {
     }
 }
 
-impl TenantSlot {
-    /// The tenant.
-    pub(crate) fn name(&self) -> &Arc<str> {
-        &self.tenant
-    }
-}
-
 impl Drop for TenantSlot {
     fn drop(&mut self) {
         let mut live = self.registry.live();
@@ -191,7 +189,7 @@ mod tests {
         let other = registry.enter("globex", connections(2)).expect("another tenant");
         drop(first);
         let third = registry.enter("acme", connections(2)).expect("a place came back");
-        assert_eq!(&**third.name(), "acme");
+        assert_eq!(&*registry.name("acme"), "acme");
         drop((second, other, third));
         assert!(registry.live().is_empty(), "no tenant is remembered without a session");
     }

@@ -24,7 +24,7 @@ const TILES = [
   ['clients', 'Clients', () => [number(now.stats.sessions_active), `of ${number(Number(now.config.max_client_connections))}`]],
   ['waiting', 'Waiting', () => [number(now.stats.pool_waiting), 'for a connection'], () => isBusy()],
   ['connections', 'Connections', () => [known(number(last('connections'))), '/s']],
-  ['logins', 'Logins', () => [known(number(last('logins'))), '/s']],
+  ['logins', 'Logins', () => [known(number(last('logins'))), now.logins.total > 0 ? `/s, ${number(now.logins.total)} in progress` : '/s']],
   ['refused', 'Refused', () => [known(number(last('refused'))), '/s'], () => isRefusing()],
   ['requests', 'Requests', () => (now.config.relay === 'raw' ? ['–', 'relay = raw'] : [known(number(last('requests'))), '/s'])],
   ['traffic', 'Traffic', () => [known(bytes(last('traffic'))), '/s']]
