@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::audit::Audit;
+use crate::audit::{Audit, Refusals};
 use crate::auth::{Decoy, Deriver, Penalties, Secrets};
 use crate::cancel::CancelRegistry;
 use crate::config::Config;
@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     resolving: OnceLock<Arc<Resolving>>,
     pub(crate) counters: Counters,
     pub(crate) audit: Audit,
+    /// What the audit stream counts instead of writing it.
+    pub(crate) refusals: Refusals,
     /// Where the configuration is read from again, and who is told of it.
     pub(crate) source: ConfigSource,
     /// How long the phases of logins take.
@@ -97,6 +99,7 @@ impl Shared {
             resolving: OnceLock::new(),
             counters: Counters::default(),
             audit: Audit::default(),
+            refusals: Refusals::default(),
             source: ConfigSource::default(),
             phases: Phases::default(),
             repeats: Repeats::default(),

@@ -191,6 +191,32 @@ async fn a_startup_packet_of_many_parameters_is_refused() {
 }
 
 #[tokio::test]
+async fn refused_logins_under_ever_new_names_do_not_fill_the_audit_stream() -> TestResult {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("audit.log");
+    let proxy = proxy(&[("audit_log", path.to_str().ok_or("UTF-8")?), ("tenant_allow", "acme")]).await;
+    for number in 0..200 {
+        let mut client = proxy.connect().await;
+        client.start(&format!("app_user.tenant{number}"), &[]).await;
+        client.refusal().await.assert_is("28000");
+    }
+    // Whoever is let in has a line, whatever else there is.
+    let client = proxy.log_in("app_user.acme").await;
+    proxy.handle.shutdown(Duration::ZERO).await;
+    drop(client);
+    let text = std::fs::read_to_string(&path)?;
+    let events: Vec<serde_json::Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let named = |name: &str| events.iter().filter(|event| event["event"] == name).collect::<Vec<_>>();
+    assert_eq!(named("login_accepted").len(), 1);
+    let refused = named("login_refused").len() as u64;
+    assert!((1..=40).contains(&refused), "{refused} lines");
+    let counted: u64 = named("refusals").iter().filter_map(|event| event["refused"].as_u64()).sum();
+    assert_eq!(refused + counted, 200, "each is counted");
+    assert!(named("refusals").iter().all(|event| event["client"] == "127.0.0.1"), "{text}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_administrators_password_does_not_wait_for_wrong_ones() {
     let file = auth_file().display().to_string();
     let proxy = proxy(&[("admin_users", "admin"), ("auth_file", &file)]).await;

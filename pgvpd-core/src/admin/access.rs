@@ -23,8 +23,8 @@ use tracing::{Level, info};
 
 use super::Admin;
 use super::server::Peer;
-use crate::audit::{AdminOutcome, Event};
-use crate::config::AdminToken;
+use crate::audit::{AdminOutcome, Event, shortened};
+use crate::config::{AdminToken, ClientAddress};
 use crate::repeats::Failure;
 
 /// How long a client waits that may not: with few connections at a time nobody guesses a token, nor fills the audit stream.
@@ -140,9 +140,11 @@ impl FromRequestParts<Arc<Admin>> for MayChange {
 impl Admin {
     /// Tells of a request that may not, in the audit stream too where it `is_event`, and keeps its sender waiting.
     async fn deny(&self, parts: &Parts, denied: Denied, is_event: bool) -> Denied {
-        let (action, client) = (parts.uri.path().to_owned(), client_of(parts));
+        let (action, client) = (shortened(parts.uri.path()).to_owned(), client_of(parts));
         let reason = denied.reason();
-        if is_event {
+        let peer = parts.extensions.get::<Peer>();
+        let address = peer.map_or(ClientAddress::Unix, |Peer(peer)| ClientAddress::Ip(peer.ip()));
+        if is_event && self.shared.refusals.is_written(address) {
             let (outcome, reason) = (AdminOutcome::Refused, Some(reason));
             let event = Event::AdminAction { action: &action, client: &client, user: None, outcome, reason };
             self.shared.audit_past(&event).await;

@@ -28,6 +28,14 @@ pub(crate) enum Event<'a> {
         sqlstate: Option<&'a str>,
         reason: &'a str,
     },
+    /// Further logins and requests of one client were refused, and not written one by one.
+    Refusals {
+        /// Its address; `None` for clients of many addresses together.
+        client: Option<&'a str>,
+        refused: u64,
+        /// In so many seconds.
+        period: u64,
+    },
     /// An administrator wants something changed.
     AdminAction {
         action: &'a str,
@@ -108,7 +116,7 @@ impl<'a> Subject<'a> {
 }
 
 /// So that nobody fills the disk with one login.
-fn shortened(text: &str) -> &str {
+pub(crate) fn shortened(text: &str) -> &str {
     let ends = text.char_indices().map(|(start, c)| start + c.len_utf8());
     let end = ends.take_while(|end| *end <= MAX_TEXT).last().unwrap_or(0);
     text.get(..end).unwrap_or_default()
@@ -122,6 +130,7 @@ impl Event<'_> {
             Self::SuperuserBypass(_) => "superuser_bypass",
             Self::ConsoleLogin(_) => "console_login",
             Self::LoginRefused { .. } => "login_refused",
+            Self::Refusals { .. } => "refusals",
             Self::AdminAction { .. } => "admin_action",
             Self::Revocation { .. } => "revocation",
             Self::TimeLimit { .. } => "time_limit",

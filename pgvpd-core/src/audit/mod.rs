@@ -4,6 +4,7 @@
 //! ready before its line is.
 
 mod event;
+mod refusals;
 mod writer;
 
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use arc_swap::ArcSwapOption;
 use tokio::time::timeout;
 use tracing::{Level, error};
 
-pub(crate) use event::{AdminOutcome, Event, Subject};
+pub(crate) use event::{AdminOutcome, Event, Subject, shortened};
+pub(crate) use refusals::Refusals;
 pub use writer::AuditError;
 use writer::Writer;
 

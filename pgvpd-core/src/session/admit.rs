@@ -90,7 +90,9 @@ pub(super) fn admit(
         let packet = startup.encode().ok_or(LoginError::StartupTooLong)?;
         (None, Route::Passthrough { packet, database })
     } else {
-        let identity = leg.identify(user, config).map_err(|refusal| console::hint(refusal, &client, config))?;
+        let identified = leg.identify(user, config);
+        let identity = identified
+            .map_err(|(refusal, detail)| Ended::Refused { refusal: console::hint(refusal, &client, config), detail })?;
         limits = config.limits_of(identity.tenant());
         admit_tenant(identity.tenant(), limits, shared, config)?;
         let (injection, route) = route(&client, &identity, config)?;

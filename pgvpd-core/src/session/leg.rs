@@ -36,7 +36,18 @@ impl Leg {
     }
 
     /// Who a tenant's client is, by its user name and its certificate.
-    pub(super) fn identify(&self, user: &str, config: &Config) -> Result<Identity, Refusal> {
+    ///
+    /// # Errors
+    /// A refusal, and what the log says of it besides.
+    pub(super) fn identify(&self, user: &str, config: &Config) -> Result<Identity, (Refusal, Option<String>)> {
+        self.identified(user, config).map_err(|refusal| {
+            // Which certificate it was is for the log alone.
+            let certificate = self.names.as_ref().map(|names| format!("certificate {names}"));
+            (refusal, certificate)
+        })
+    }
+
+    fn identified(&self, user: &str, config: &Config) -> Result<Identity, Refusal> {
         let map = match &config.tls.client_cert {
             ClientCert::None => return Ok(config.identity.identify(user)?),
             ClientCert::Verify => None,
@@ -56,7 +67,6 @@ impl Leg {
         if map.permits(names, identity.named_role(), identity.tenant()) {
             return Ok(identity);
         }
-        tracing::info!(user, certificate = %names, "the certificate does not permit this login");
         Err(Refusal::not_this_certificate(user))
     }
 }

@@ -44,7 +44,7 @@ impl Visitor {
 
     /// Writes into the audit stream that it is not let in.
     pub(super) async fn refused(&self, sqlstate: Option<&str>, reason: &str, shared: &Shared) {
-        if !shared.audit.is_open() {
+        if !shared.audit.is_open() || !shared.refusals.is_written(self.address) {
             return;
         }
         let claims = (self.user.as_deref(), self.database.as_deref());
