@@ -190,6 +190,24 @@ async fn a_startup_packet_of_many_parameters_is_refused() {
     assert!(error.message.contains("parameters"), "{error:?}");
 }
 
+/// Slow clients of the admin port, and such as keep their connections for requests that come now and then.
+#[tokio::test]
+async fn a_probe_is_answered_whoever_fills_the_admin_port() {
+    let proxy = administered(&[]).await;
+    let mut held = Vec::new();
+    for number in 0..100 {
+        let mut client = WireClient::connect(proxy.admin().port()).await;
+        if number % 2 == 0 {
+            client.send(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+            assert_eq!(client.byte().await, b'H', "each is answered");
+        }
+        held.push(client);
+    }
+    for path in ["/health", "/ready"] {
+        assert_eq!(proxy.get(path).await.status, 200, "{path}");
+    }
+}
+
 #[tokio::test]
 async fn refused_logins_under_ever_new_names_do_not_fill_the_audit_stream() -> TestResult {
     let directory = tempfile::tempdir()?;

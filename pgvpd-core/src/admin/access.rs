@@ -143,7 +143,7 @@ impl Admin {
         let (action, client) = (shortened(parts.uri.path()).to_owned(), client_of(parts));
         let reason = denied.reason();
         let peer = parts.extensions.get::<Peer>();
-        let address = peer.map_or(ClientAddress::Unix, |Peer(peer)| ClientAddress::Ip(peer.ip()));
+        let address = peer.map_or(ClientAddress::Unix, |peer| ClientAddress::Ip(peer.ip()));
         if is_event && self.shared.refusals.is_written(address) {
             let (outcome, reason) = (AdminOutcome::Refused, Some(reason));
             let event = Event::AdminAction { action: &action, client: &client, user: None, outcome, reason };
@@ -152,6 +152,8 @@ impl Admin {
         if self.shared.repeats.is_new(Level::INFO, Failure::new(&client, reason)) {
             info!(action, client, error = reason, "an administrator's request is refused");
         }
+        // It may give way to others as long as that.
+        peer.inspect(|peer| peer.is_waiting(true));
         tokio::time::sleep(DENIED_DELAY).await;
         denied
     }
@@ -159,7 +161,7 @@ impl Admin {
 
 fn client_of(parts: &Parts) -> String {
     let peer = parts.extensions.get::<Peer>();
-    peer.map_or_else(|| "?".into(), |Peer(peer)| peer.ip().to_canonical().to_string())
+    peer.map_or_else(|| "?".into(), |peer| peer.ip().to_string())
 }
 
 #[cfg(test)]

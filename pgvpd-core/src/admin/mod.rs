@@ -36,7 +36,7 @@ pub(crate) fn serve(bound: BoundAdmin, addresses: Addresses, shared: &Arc<Shared
     let admin = Admin { shared: Arc::clone(shared), addresses, is_loopback, readiness: Readiness::default() };
     let admin = Arc::new(admin);
     let app = routes::router(&admin);
-    let places = server::places();
+    let places = Arc::<server::Places>::default();
     for listener in bound.listeners {
         shared.background.spawn(server::accept(listener, app.clone(), Arc::clone(&places), Arc::clone(&admin)));
     }
