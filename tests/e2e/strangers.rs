@@ -1,8 +1,12 @@
 //! Limits of sessions, and clients that have not proved anything: they fill none of them.
 
+use std::io::Write;
 use std::time::Duration;
 
-use crate::support::{APP_PASSWORD, SHOP, Cluster, TestProxy, TestResult, WireClient, administered, auth_file, eventually, passthrough_for, proxy, within};
+use crate::support::{
+    APP_PASSWORD, Cluster, SHOP, TestProxy, TestResult, WireClient, administered, auth_file, auth_query_options,
+    eventually, passthrough_for, proxy, proxy_for, within,
+};
 
 /// What an application waits for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -206,6 +210,53 @@ async fn a_probe_is_answered_whoever_fills_the_admin_port() {
     for path in ["/health", "/ready"] {
         assert_eq!(proxy.get(path).await.status, 200, "{path}");
     }
+}
+
+/// The number of iterations that a client of this name is asked for.
+async fn iterations(proxy: &TestProxy, user: &str) -> String {
+    let mut client = proxy.connect().await;
+    client.start(user, &[]).await;
+    client.until(b'R').await;
+    client.send(b"p\0\0\0\x36SCRAM-SHA-256\0\0\0\0\x20n,,n=,r=abcdefghijklmnopqrstuvwx").await;
+    let body = client.until(b'R').await;
+    let text = String::from_utf8_lossy(&body).into_owned();
+    text.rsplit_once("i=").map(|(_, iterations)| iterations.to_owned()).unwrap_or(text)
+}
+
+#[tokio::test]
+async fn names_that_nobody_has_are_asked_for_as_many_iterations() -> TestResult {
+    let mut file = tempfile::NamedTempFile::new()?;
+    let keys = "wN56iZgRmJc8bLR+mwOwuVJuCvu3CIrVguKdgdp7J6s=:ywJYVz0nm/y3tcyI3qXB89hBjaX1PJEJLUzrN3+/5aM=";
+    writeln!(file, "\"app_user\" \"SCRAM-SHA-256$10000:c2FsdA==${keys}\"\n\"reporting\" \"{APP_PASSWORD}\"")?;
+    let path = file.path().display().to_string();
+    let proxy = proxy(&[("pool_mode", "session"), ("auth_file", &path)]).await;
+    for user in ["app_user.acme", "reporting.acme", "nobody_of_this_name.acme", "nobody_else.acme"] {
+        assert_eq!(iterations(&proxy, user).await, "10000", "{user}");
+    }
+    // From the database: PostgreSQL's own number, whoever is asked about first.
+    let own = Cluster::start().await;
+    let admin = own.admin().await;
+    let verifier = format!("SCRAM-SHA-256$7000:c2FsdA==${keys}");
+    admin.batch_execute(&format!("ALTER ROLE app_user PASSWORD '{verifier}'")).await?;
+    let proxy = proxy_for(&own.postgres, &auth_query_options()).await?;
+    for user in ["nobody_of_this_name.acme", "app_user.acme", "nobody_else.acme"] {
+        assert_eq!(iterations(&proxy, user).await, "7000", "{user}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_verifier_of_too_many_iterations_opens_nothing() -> TestResult {
+    let mut file = tempfile::NamedTempFile::new()?;
+    let keys = "wN56iZgRmJc8bLR+mwOwuVJuCvu3CIrVguKdgdp7J6s=:ywJYVz0nm/y3tcyI3qXB89hBjaX1PJEJLUzrN3+/5aM=";
+    let verifier = format!("SCRAM-SHA-256$4294967296:c2FsdA==${keys}");
+    writeln!(file, "\"app_user\" \"{verifier}\"")?;
+    let path = file.path().display().to_string();
+    let proxy = proxy(&[("pool_mode", "session"), ("auth_file", &path), ("client_auth", "cleartext")]).await;
+    for password in [APP_PASSWORD, &verifier] {
+        assert_eq!(refusal_with(&proxy, "app_user.acme", password).await.as_deref(), Some("28P01"));
+    }
+    Ok(())
 }
 
 #[tokio::test]

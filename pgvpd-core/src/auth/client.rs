@@ -18,8 +18,7 @@ use super::{Secret, Verifier, md5_digest, md5_password};
 use crate::config::ClientAuth;
 use crate::random::random_bytes;
 
-/// Rounds of key derivation where the choice is the proxy's: PostgreSQL's default, so that nothing tells a made-up verifier
-/// from one of PostgreSQL's own.
+/// Rounds of key derivation where no verifier is known whose number could be taken: PostgreSQL's default.
 pub(crate) const ITERATIONS: u32 = 4096;
 
 /// Bytes of a salt, as PostgreSQL's own.
@@ -81,22 +80,30 @@ impl Decoy {
 
     /// The salt for a role.
     pub(crate) fn salt(&self, role: &str) -> Vec<u8> {
-        self.verifier(role).salt().to_vec()
+        self.of(role, b"salt\0").get(..SALT).unwrap_or_default().to_vec()
     }
 
     /// A verifier that no password fits.
-    pub(crate) fn verifier(&self, role: &str) -> Verifier {
-        let of = |what: &[u8]| -> [u8; 32] {
-            let mut mac = match Hmac::<Sha256>::new_from_slice(&*self.secret) {
-                Ok(mac) => mac,
-                Err(_) => unreachable!("HMAC takes a key of any length"),
-            };
-            mac.update(what);
-            mac.update(role.as_bytes());
-            mac.finalize().into_bytes().into()
+    pub(crate) fn verifier(&self, role: &str, iterations: u32) -> Verifier {
+        let [stored_key, server_key] = [&b"stored key\0"[..], b"server key\0"].map(|what| self.of(role, what));
+        Verifier::decoy(self.salt(role), iterations, stored_key, server_key)
+    }
+
+    /// One of these, the same one each time for a role: real verifiers may have different numbers of iterations.
+    pub(crate) fn choose(&self, role: &str, from: &[u32]) -> Option<u32> {
+        let [a, b, c, d, ..] = self.of(role, b"iterations\0");
+        let random = u32::from_be_bytes([a, b, c, d]) as usize;
+        from.get(random.checked_rem(from.len())?).copied()
+    }
+
+    fn of(&self, role: &str, what: &[u8]) -> [u8; 32] {
+        let mut mac = match Hmac::<Sha256>::new_from_slice(&*self.secret) {
+            Ok(mac) => mac,
+            Err(_) => unreachable!("HMAC takes a key of any length"),
         };
-        let salt = of(b"salt\0").get(..SALT).unwrap_or_default().to_vec();
-        Verifier::decoy(salt, ITERATIONS, of(b"stored key\0"), of(b"server key\0"))
+        mac.update(what);
+        mac.update(role.as_bytes());
+        mac.finalize().into_bytes().into()
     }
 }
 
@@ -128,7 +135,12 @@ mod tests {
         assert_eq!(decoy.salt("a").len(), SALT);
         assert_ne!(decoy.salt("a"), decoy.salt("b"));
         assert_ne!(decoy.salt("a"), Decoy::new().salt("a"));
-        assert_eq!(*decoy.verifier("a").to_text(), *decoy.verifier("a").to_text());
+        assert_eq!(*decoy.verifier("a", 4096).to_text(), *decoy.verifier("a", 4096).to_text());
+        let chosen = |role: &str| decoy.choose(role, &[4096, 10_000]);
+        assert_eq!(chosen("a"), chosen("a"));
+        let all: std::collections::BTreeSet<_> = (0..100).map(|role| chosen(&role.to_string())).collect();
+        assert_eq!(all, [Some(4096), Some(10_000)].into());
+        assert_eq!(decoy.choose("a", &[]), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::scram::Verifier;
+use super::scram::{MAX_VERIFIER_ITERATIONS, Verifier};
 
 /// What is known of a role's password. `Debug` hides it.
 #[derive(Clone)]
@@ -40,6 +40,7 @@ pub(crate) struct AuthFile {
     path: PathBuf,
     /// `None` where the secret is empty, which opens nothing.
     secrets: BTreeMap<String, Option<Secret>>,
+    iterations: Vec<u32>,
 }
 
 /// A line that cannot be read. Never shows what stands in it.
@@ -79,7 +80,13 @@ impl AuthFile {
             let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
             format!("{}: {}", path.display(), lines.join("; "))
         })?;
-        Ok(Self { path: path.into(), secrets })
+        let of = |secret: &Option<Secret>| match secret {
+            Some(Secret::Scram(verifier)) if !verifier.is_too_slow() => Some(verifier.iterations()),
+            _ => None,
+        };
+        let mut iterations: Vec<u32> = secrets.values().filter_map(of).collect();
+        iterations.sort_unstable();
+        Ok(Self { path: path.into(), secrets, iterations })
     }
 
     /// What stands here of a role; `Some(None)`: it is shut out, whatever other sources say.
@@ -92,6 +99,11 @@ impl AuthFile {
         self.secrets.keys().map(String::as_str)
     }
 
+    /// The numbers of iterations of all verifiers that open something, in order.
+    pub(crate) fn iterations(&self) -> &[u32] {
+        &self.iterations
+    }
+
     /// What the operator should know.
     pub(crate) fn notices(&self) -> Vec<String> {
         let path = self.path.display();
@@ -102,6 +114,16 @@ impl AuthFile {
             .map(|(role, _)| &**role)
             .collect();
         let mut notices = Vec::new();
+        let is_slow = |secret: &Option<Secret>| matches!(secret, Some(Secret::Scram(one)) if one.is_too_slow());
+        let slow: Vec<&str> =
+            self.secrets.iter().filter(|(_, secret)| is_slow(secret)).map(|(role, _)| &**role).collect();
+        if !slow.is_empty() {
+            notices.push(format!(
+                "{path}: the verifiers of {} have more than {MAX_VERIFIER_ITERATIONS} iterations, which is more work than the proxy \
+                 does for strangers: nobody can log in as them; set a lower scram_iterations and the password again",
+                slow.join(", ")
+            ));
+        }
         if !md5.is_empty() {
             notices.push(format!(
                 "{path}: the entries of {} are MD5: a client hashes the name that it types, tenant included, so these roles \

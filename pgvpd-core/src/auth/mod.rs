@@ -17,8 +17,8 @@ pub(crate) use file::{AuthFile, Secret};
 pub(crate) use md5::{md5_answer, md5_digest, md5_password};
 pub(crate) use penalties::{Attempt, Penalties};
 pub(crate) use scram::{
-    Binding, Challenge, ClientFirst, ClientKey, Keys, Nonce, Offer, Proved, SCRAM_SHA_256, SCRAM_SHA_256_PLUS,
-    ScramError, Verifier,
+    Binding, Challenge, ClientFirst, ClientKey, Keys, MAX_VERIFIER_ITERATIONS, Nonce, Offer, Proved, SCRAM_SHA_256,
+    SCRAM_SHA_256_PLUS, ScramError, Verifier,
 };
 pub(crate) use secrets::{Credentials, Secrets, SecretsError};
 

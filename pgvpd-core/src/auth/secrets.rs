@@ -1,6 +1,8 @@
 //! Where the secrets are: those that clients have to prove, and those that the proxy proves to the server.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use moka::policy::EvictionPolicy;
@@ -8,7 +10,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::query::{Asker, QueryError, Question};
-use super::{ClientKey, Deriver, Secret, Verifier};
+use super::{AuthFile, ClientKey, Decoy, Deriver, ITERATIONS, Secret, Verifier};
 use crate::config::{AuthQuery, Config, UpstreamAddress};
 
 /// Roles about which something is remembered.
@@ -19,6 +21,9 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 
 /// A role whose proofs fail is asked about no more often: who guesses must not keep the database busy.
 const DOUBT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Different numbers of iterations that are counted.
+const MAX_NUMBERS: usize = 64;
 
 /// What the proxy can prove to the server for one role.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +44,10 @@ pub(crate) struct Secrets {
     answers: moka::future::Cache<Asked, Answer>,
     doubts: moka::sync::Cache<String, Instant>,
     proved: moka::sync::Cache<String, (Verifier, ClientKey)>,
+    /// How many of `auth_query`'s answers had so many iterations.
+    answered: Mutex<BTreeMap<u32, u64>>,
+    /// It has given a secret.
+    has_answered: AtomicBool,
 }
 
 /// With all that decides on the answer, so that a reload that changes it asks anew.
@@ -72,6 +81,8 @@ impl Secrets {
             answers: moka::future::Cache::builder().max_capacity(MAX_ROLES).time_to_idle(FORGOTTEN_AFTER).build(),
             doubts: moka::sync::Cache::builder().max_capacity(MAX_ROLES).eviction_policy(newest()).build(),
             proved: moka::sync::Cache::builder().max_capacity(MAX_ROLES).eviction_policy(newest()).build(),
+            answered: Mutex::default(),
+            has_answered: AtomicBool::new(false),
         }
     }
 
@@ -88,12 +99,45 @@ impl Secrets {
             return Ok(entry.cloned());
         }
         if let Some(query) = &sources.query
-            // Boxed, here and in `Deriver`: most logins have no need of it, and would carry its size.
-            && let Some(secret) = Box::pin(self.answer(role, query, config, deriver)).await?
+        // Boxed, here and in `Deriver`: most logins have no need of it, and would carry its size.
         {
-            return Ok(Some(secret));
+            if let Some(secret) = Box::pin(self.answer(role, query, config, deriver)).await? {
+                return Ok(Some(secret));
+            }
+            // What a name that nobody has is asked must look like what others are asked, from the first login on.
+            let known = config.identity.login_roles.iter().flatten().next().map_or("app_user", String::as_str);
+            if !self.has_answered.load(Ordering::Relaxed) && known != role {
+                Box::pin(self.answer(known, query, config, deriver)).await?;
+            }
         }
         Ok(sources.pool_password.clone())
+    }
+
+    /// How many rounds of key derivation a role is asked for that has no verifier: as many as roles that have one.
+    pub(crate) fn iterations(&self, role: &str, config: &Config, decoy: &Decoy) -> u32 {
+        let in_file = config.secrets.file.as_deref().map(AuthFile::iterations).unwrap_or_default();
+        let answered = self.answered();
+        if answered.is_empty() {
+            return decoy.choose(role, in_file).unwrap_or(ITERATIONS);
+        }
+        let usual = answered.iter().max_by_key(|(iterations, count)| (**count, **iterations));
+        usual.map_or(ITERATIONS, |(iterations, _)| *iterations)
+    }
+
+    fn answered(&self) -> MutexGuard<'_, BTreeMap<u32, u64>> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_iterations(&self, secret: Option<&Secret>) {
+        self.has_answered.fetch_or(secret.is_some(), Ordering::Relaxed);
+        if let Some(Secret::Scram(verifier)) = secret
+            && !verifier.is_too_slow()
+        {
+            let mut answered = self.answered();
+            if answered.len() < MAX_NUMBERS || answered.contains_key(&verifier.iterations()) {
+                *answered.entry(verifier.iterations()).or_default() += 1;
+            }
+        }
     }
 
     /// A proof against a secret that `auth_query` gave has failed: it may have changed, and the next login asks again.
@@ -136,6 +180,7 @@ impl Secrets {
                 warn!(role, cause = %error, "cannot ask the database for the role's verifier");
                 Arc::new(error)
             });
+            self.note_iterations(given.as_ref().ok().and_then(Option::as_ref));
             Answer { given, asked }
         };
         let doubted = self.doubts.get(role);

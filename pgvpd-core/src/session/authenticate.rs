@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use subtle::ConstantTimeEq;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tracing::{Level, error};
 use zeroize::Zeroizing;
 
 use super::Ended;
@@ -12,14 +13,15 @@ use super::leg::Leg;
 use super::login::Negotiation;
 use super::login_error::{LoginError, MAX_HELD_BACK};
 use crate::auth::{
-    Against, Attempt, Challenge, ITERATIONS, Method, Nonce, Offer, Proved, SCRAM_SHA_256, SCRAM_SHA_256_PLUS,
-    ScramError, Secret, Verifier, md5_fits, password_fits,
+    Against, Attempt, Challenge, MAX_VERIFIER_ITERATIONS, Method, Nonce, Offer, Proved, SCRAM_SHA_256,
+    SCRAM_SHA_256_PLUS, ScramError, Secret, Verifier, md5_fits, password_fits,
 };
 use crate::config::{ClientAuth, Config};
 use crate::error::Refusal;
 use crate::logins::Login;
 use crate::net::Conn;
 use crate::random::random_bytes;
+use crate::repeats::Failure;
 use crate::shared::Shared;
 use crate::wire::{
     Reader, SqlState, WireError, authentication_cleartext_password, authentication_md5_password, authentication_ok,
@@ -73,14 +75,20 @@ where
     let method = match purpose {
         Purpose::Session => {
             let secret = shared.secrets.of_client(&attempt.role, config, &shared.deriver).await;
-            Method::of(config.client_auth, secret.map_err(|error| Refusal::from(&error))?)
+            let secret = secret.map_err(|error| Refusal::from(&error))?;
+            Method::of(config.client_auth, secret.filter(|secret| may_be_used(secret, &attempt.role, shared)))
         }
-        Purpose::Console => Method::of(ClientAuth::ScramSha256, config.admin_users.secret(&attempt.role).cloned()),
+        Purpose::Console => {
+            let secret = config.admin_users.secret(&attempt.role).cloned();
+            Method::of(ClientAuth::ScramSha256, secret.filter(|secret| may_be_used(secret, &attempt.role, shared)))
+        }
     };
+    let iterations = shared.secrets.iterations(&attempt.role, config, &shared.decoy);
     let is_private = leg.is_tls || attempt.address.is_local();
     let end_point = leg.end_point.as_ref();
     let (role, login) = (&*attempt.role, &*login);
-    let mut exchange = Exchange { client, role, typed_user: &typed_user, end_point, purpose, login, shared };
+    let mut exchange =
+        Exchange { client, role, typed_user: &typed_user, end_point, purpose, iterations, login, shared };
     let verdict = match method {
         Method::Scram(against) => exchange.scram(against).await?,
         Method::Md5(password) => exchange.md5(password).await?,
@@ -108,6 +116,17 @@ where
     }
 }
 
+/// False for a verifier that is too much work: then nobody logs in, as if there were none.
+fn may_be_used(secret: &Secret, role: &str, shared: &Shared) -> bool {
+    let Secret::Scram(verifier) = secret else { return true };
+    let is_slow = verifier.is_too_slow();
+    if is_slow && shared.repeats.is_new(Level::ERROR, Failure::new("verifier", role)) {
+        let (iterations, most) = (verifier.iterations(), MAX_VERIFIER_ITERATIONS);
+        error!(role, iterations, most, "nobody can log in as this role: its verifier has too many iterations");
+    }
+    !is_slow
+}
+
 impl Claim {
     /// The claim of an admitted tenant.
     pub(super) fn of(admission: &Admission) -> Option<Self> {
@@ -131,6 +150,8 @@ struct Exchange<'a, S> {
     /// What the client can bind a proof to.
     end_point: Option<&'a Arc<[u8]>>,
     purpose: Purpose,
+    /// Rounds of key derivation where no verifier says how many.
+    iterations: u32,
     login: &'a Login,
     shared: &'a Shared,
 }
@@ -143,10 +164,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<'_, S> {
             Against::Verifier(verifier) => (verifier, true),
             Against::Password(password) => {
                 let salt = decoy.salt(self.role);
-                let keys = self.shared.deriver.keys(password.as_bytes(), &salt, ITERATIONS).await;
-                (Verifier::of(&keys, salt, ITERATIONS), false)
+                let keys = self.shared.deriver.keys(password.as_bytes(), &salt, self.iterations).await;
+                (Verifier::of(&keys, salt, self.iterations), false)
             }
-            Against::Nobody => (decoy.verifier(self.role), false),
+            Against::Nobody => (decoy.verifier(self.role, self.iterations), false),
         };
         let offered: &[&str] = match self.end_point {
             // The better one first (manual, "SASL Authentication").
@@ -196,8 +217,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Exchange<'_, S> {
             // The same work as for a role that has a verifier.
             None => {
                 let salt = self.shared.decoy.salt(self.role);
-                let keys = self.shared.deriver.keys(given, &salt, ITERATIONS).await;
-                self.shared.decoy.verifier(self.role).fits(&keys)
+                let keys = self.shared.deriver.keys(given, &salt, self.iterations).await;
+                self.shared.decoy.verifier(self.role, self.iterations).fits(&keys)
             }
         };
         Ok(if fits { Verdict::Right } else { Verdict::Wrong })

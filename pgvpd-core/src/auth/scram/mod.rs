@@ -26,9 +26,9 @@ pub(crate) use binding::Binding;
 pub(crate) use client::ClientFirst;
 pub(crate) use keys::{ClientKey, Keys, Nonce};
 pub(crate) use server::{Challenge, Offer, Proved};
-pub(crate) use verifier::Verifier;
 #[cfg(test)]
 pub(crate) use verifier::VerifierError;
+pub(crate) use verifier::{MAX_VERIFIER_ITERATIONS, Verifier};
 
 /// What went wrong in an exchange.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -5,6 +5,9 @@ use super::keys::{KEY, Keys, ServerKey, equal};
 use super::messages::encode;
 use super::messages::{decode, decode_key};
 
+/// More rounds would keep a core busy with each password that is sent as it is; far more than anybody recommends.
+pub(crate) const MAX_VERIFIER_ITERATIONS: u32 = 1_000_000;
+
 /// A verifier. `Debug` hides it: it opens the door to guessing, and to posing as the server.
 #[derive(Clone)]
 pub(crate) struct Verifier {
@@ -38,7 +41,13 @@ impl Verifier {
         let (stored_key, server_key) = keys.split_once(':')?;
         Some(Self {
             salt: decode(salt).ok().filter(|salt| !salt.is_empty())?,
-            iterations: iterations.parse().ok().filter(|iterations| *iterations > 0)?,
+            // Beyond the type's range it is still a verifier, and no password.
+            iterations: iterations
+                .parse::<u64>()
+                .ok()
+                .filter(|iterations| *iterations > 0)?
+                .try_into()
+                .unwrap_or(u32::MAX),
             stored_key: decode_key(stored_key).ok()?,
             server_key: ServerKey(decode_key(server_key).ok()?),
         })
@@ -70,6 +79,11 @@ impl Verifier {
 
     pub(crate) fn iterations(&self) -> u32 {
         self.iterations
+    }
+
+    /// True where nobody may log in with it, for the work that it would be.
+    pub(crate) fn is_too_slow(&self) -> bool {
+        self.iterations > MAX_VERIFIER_ITERATIONS
     }
 
     pub(super) fn stored_key(&self) -> &[u8; KEY] {
