@@ -32,6 +32,7 @@ mod audit;
 mod auth;
 mod builder;
 mod cancel;
+mod capacity;
 pub mod config;
 mod console;
 mod context;

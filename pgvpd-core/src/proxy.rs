@@ -10,6 +10,7 @@ use crate::accept::accept;
 use crate::admin_port::AdminPort;
 use crate::audit::{AdminOutcome, Audit, AuditError, Event};
 use crate::builder::ProxyBuilder;
+use crate::capacity;
 use crate::config::Config;
 use crate::net::{Bound, bind};
 use crate::pool;
@@ -132,6 +133,7 @@ pub(crate) async fn start(
     shared.background.spawn(resolve::keep(Arc::clone(&shared)));
     shared.background.spawn(repeats::keep(Arc::clone(&shared)));
     shared.background.spawn(sessions::keep(Arc::clone(&shared)));
+    shared.background.spawn(capacity::check(Arc::clone(&shared)));
     admin.serve(addresses, &shared);
     Ok(ProxyHandle { shared, addresses })
 }
