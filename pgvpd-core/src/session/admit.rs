@@ -124,9 +124,13 @@ fn route(client: &StartupMessage, identity: &Identity, config: &Config) -> Resul
                 own.extend(identity.resolved().iter().map(|name| (name.as_str().to_owned(), String::new())));
                 own.extend(pinned_settings(client, &config.pin_settings).map_err(Refusal::from)?);
             }
-            let startup = tenant_startup(client, identity, own).map_err(Refusal::from)?;
+            let mut startup = tenant_startup(client, identity, own).map_err(Refusal::from)?;
             let database: Box<str> = startup.parameter("database").unwrap_or(identity.named_role()).into();
             let injection = injection.signed(config.signing.as_ref(), &database, identity.role());
+            if *database == *identity.role() {
+                // The server takes it from the user's name, and the client's packet may have no room for it.
+                startup.parameters.retain(|(name, _)| name != "database");
+            }
             let packet = startup.encode().ok_or(LoginError::StartupTooLong)?;
             Ok((injection, Route::Passthrough { packet, database }))
         }
