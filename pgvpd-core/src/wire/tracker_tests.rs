@@ -188,12 +188,12 @@ impl Server {
         if self.is_closed {
             return;
         }
-        if chance % 11 == 0 {
+        if chance.is_multiple_of(11) {
             self.written.push_back([b'N', b'A', b'S'][usize::from(chance % 3)]);
         }
         match self.copying {
             // A trigger for the statement, a row that is wrong, a timeout.
-            Some(_) if chance % 5 == 0 => self.fail(),
+            Some(_) if chance.is_multiple_of(5) => self.fail(),
             Some(_) => self.copy(chance),
             None => self.serve(chance),
         }
@@ -244,7 +244,7 @@ impl Server {
         if self.is_skipping && message != b'S' {
             return;
         }
-        let fails = chance % 7 == 0;
+        let fails = chance.is_multiple_of(7);
         match message {
             b'S' => {
                 self.is_skipping = false;
