@@ -111,6 +111,14 @@ export interface Options {
   tenants?: OptionValue | undefined
   /** Seconds for startup, authentication and setting the context together, at least 0.001. A slower login gets 57014. Default: `30`. */
   handshakeTimeout?: OptionValue | undefined
+  /** Seconds without a byte, 1 to 32767, after which TCP asks whether the other end is still there. `0`: never. Default: `60`. */
+  tcpKeepaliveIdle?: OptionValue | undefined
+  /** Seconds between two such questions, 1 to 32767. Default: `10`. */
+  tcpKeepaliveInterval?: OptionValue | undefined
+  /** Questions without an answer, 1 to 127, after which the connection counts as lost. Default: `6`. */
+  tcpKeepaliveCount?: OptionValue | undefined
+  /** Seconds, 1 to 32767, that the other end may leave what it was sent unacknowledged, or not take it, before the connection counts as lost. `0`: as long as the system says, some 15 minutes. Linux only. Default: `120`. */
+  tcpUserTimeout?: OptionValue | undefined
   /** Seconds that sessions may go on after SIGTERM or SIGINT. With 0 they are closed at once. Default: `30`. */
   shutdownTimeout?: OptionValue | undefined
   /** How a tenant's bytes are passed on after the login: `raw`, without looking at them, or `framed`, message by message. Where it is not set, an option that must see messages (`tenant_query_timeout`) makes it `framed`. Default: `raw`. */

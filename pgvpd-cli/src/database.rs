@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::{Arg, ArgMatches, ValueHint};
-use pgvpd_core::config::UpstreamAddress;
+use pgvpd_core::config::{TcpTimes, UpstreamAddress};
 use tokio::sync::mpsc;
 use tokio_postgres::config::Host;
 use tokio_postgres::error::{DbError, SqlState};
@@ -168,7 +168,8 @@ impl Target {
             (_, Some(Host::Unix(directory))) => directory.display().to_string(),
             (None, None) => "127.0.0.1".into(),
         };
-        UpstreamAddress { host, port: self.config.get_ports().first().copied().unwrap_or(5432), tls: None }
+        let port = self.config.get_ports().first().copied().unwrap_or(5432);
+        UpstreamAddress { host, port, tls: None, tcp: TcpTimes::default() }
     }
 
     /// The server, for messages.

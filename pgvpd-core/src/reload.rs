@@ -10,8 +10,20 @@ use crate::config::{AdminRules, Config};
 use crate::shared::Shared;
 
 /// Options whose new value needs a restart.
-const FIXED: [&str; 8] =
-    ["listen_host", "port", "listen_unix_dir", "reuse_port", "tls_port", "admin_port", "admin_host", "log_format"];
+const FIXED: [&str; 12] = [
+    "listen_host",
+    "port",
+    "listen_unix_dir",
+    "reuse_port",
+    "tls_port",
+    "tcp_keepalive_idle",
+    "tcp_keepalive_interval",
+    "tcp_keepalive_count",
+    "tcp_user_timeout",
+    "admin_port",
+    "admin_host",
+    "log_format",
+];
 
 /// True for an option that a reload does not change in a running proxy.
 pub(crate) fn needs_restart(option: &str) -> bool {
@@ -93,6 +105,10 @@ impl Shared {
             config.listen.unix_dir != current.listen.unix_dir,
             config.listen.reuse_port != current.listen.reuse_port,
             config.listen.tls_port != current.listen.tls_port,
+            config.listen.tcp.keepalive_idle != current.listen.tcp.keepalive_idle,
+            config.listen.tcp.keepalive_interval != current.listen.tcp.keepalive_interval,
+            config.listen.tcp.keepalive_count != current.listen.tcp.keepalive_count,
+            config.listen.tcp.user_timeout != current.listen.tcp.user_timeout,
             config.admin.port != current.admin.port,
             config.admin.host != current.admin.host,
             config.log_format != current.log_format,
@@ -102,6 +118,7 @@ impl Shared {
             }
         }
         config.listen = current.listen.clone();
+        config.upstream.tcp = current.upstream.tcp;
         config.log_format = current.log_format;
         config.admin = AdminRules { token: config.admin.token.take(), ..current.admin.clone() };
         config.keep_tls_of(&current);

@@ -29,6 +29,7 @@ mod helpers_sql_refused;
 mod limits;
 mod locks_sql;
 mod login;
+mod lost_links;
 mod metrics;
 mod notifications;
 mod notify_sql;

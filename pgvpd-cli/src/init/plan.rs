@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::anyhow;
-use pgvpd_core::config::UpstreamAddress;
+use pgvpd_core::config::{TcpTimes, UpstreamAddress};
 
 use super::args::InitOptions;
 use crate::config_file::{ConfigFile, can_create, create_config};
@@ -164,13 +164,13 @@ fn kept(is_dry: bool) -> &'static str {
 pub(super) async fn upstream(database: &Database) -> anyhow::Result<UpstreamAddress> {
     let UpstreamAddress { host, port, .. } = database.address.clone();
     if !host.starts_with('/') {
-        return Ok(UpstreamAddress { host, port, tls: None });
+        return Ok(UpstreamAddress { host, port, tls: None, tcp: TcpTimes::default() });
     }
     let listens = "SELECT EXISTS (SELECT FROM unnest(string_to_array(replace(current_setting('listen_addresses'), ' ', ''), ',')) a
                                   WHERE a IN ('*', '0.0.0.0', '127.0.0.1', 'localhost'))";
     let listens = database.client().query_one(listens, &[]).await.map_err(|error| explained(&error))?;
     let host = if listens.get(0) { "127.0.0.1".into() } else { host };
-    Ok(UpstreamAddress { host, port, tls: None })
+    Ok(UpstreamAddress { host, port, tls: None, tcp: TcpTimes::default() })
 }
 
 fn text(upstream: &UpstreamAddress, name: &str, key: Option<&SigningKey>, mode: &str) -> String {

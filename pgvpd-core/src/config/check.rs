@@ -12,7 +12,7 @@ use super::settings::{ConfigError, Problem, Settings};
 use super::tenants::tenants;
 use super::tls::{Tls, TlsConfigs, tls};
 use super::values::{self, Checked};
-use super::{Config, Listen, LogFormat, ProxyProtocol, Relay, UpstreamAddress};
+use super::{Config, Listen, LogFormat, ProxyProtocol, Relay, TcpTimes, UpstreamAddress};
 use crate::tenant::{BypassRules, IdentityRules, Network, TenantFormat, TenantPolicy, VariableName};
 
 /// Checks every option, then what holds between options.
@@ -22,17 +22,20 @@ pub(super) fn check(settings: Settings, own_tls: TlsConfigs) -> Result<Config, C
     let host = reader.read("upstream_host", values::upstream_host).unwrap_or_else(|| "127.0.0.1".into());
     let Tls { rules: tls, port: tls_port, upstream: upstream_tls, notices: tls_notices } =
         tls(&reader, &own_tls, &host);
+    let tcp = tcp_times(&reader);
     let listen = Listen {
         host: reader.read("listen_host", values::listen_host).unwrap_or_else(|| "127.0.0.1".into()),
         port: reader.read("port", values::port).unwrap_or(6432),
         unix_dir: reader.read("listen_unix_dir", values::unix_dir).flatten(),
         tls_port,
         reuse_port: reader.read("reuse_port", values::boolean).unwrap_or(false),
+        tcp,
     };
     let upstream = UpstreamAddress {
         host,
         port: reader.read("upstream_port", values::upstream_port).unwrap_or(5432),
         tls: upstream_tls,
+        tcp,
     };
     let mut identity = IdentityRules {
         separator: reader.read("tenant_separator", values::separator).unwrap_or_else(|| ".".into()),
@@ -160,6 +163,20 @@ pub(super) fn check(settings: Settings, own_tls: TlsConfigs) -> Result<Config, C
 }
 
 const THIRTY_SECONDS: std::time::Duration = std::time::Duration::from_secs(30);
+
+fn tcp_times(reader: &Reader<'_>) -> TcpTimes {
+    let default = TcpTimes::default();
+    let idle = reader.read("tcp_keepalive_idle", values::tcp_seconds_or_zero);
+    let interval = reader.read("tcp_keepalive_interval", values::tcp_seconds);
+    let count = reader.read("tcp_keepalive_count", values::tcp_count);
+    let user_timeout = reader.read("tcp_user_timeout", values::tcp_seconds_or_zero);
+    TcpTimes {
+        keepalive_idle: idle.unwrap_or(default.keepalive_idle),
+        keepalive_interval: interval.unwrap_or(default.keepalive_interval),
+        keepalive_count: count.unwrap_or(default.keepalive_count),
+        user_timeout: user_timeout.unwrap_or(default.user_timeout),
+    }
+}
 
 /// The mode and its networks: neither says anything without the other.
 fn proxy_protocol(reader: &Reader<'_>) -> ProxyProtocol {

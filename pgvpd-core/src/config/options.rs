@@ -225,6 +225,15 @@ pub const OPTIONS: &[OptionSpec] = &[
         "TOML file: other limits for some tenants, by name or pattern, and tenants that may not log in"),
     option(Limits, "handshake_timeout", "PGVPD_HANDSHAKE_TIMEOUT", "30", "SECONDS",
         "Time for startup, authentication and injection together"),
+    option(Limits, "tcp_keepalive_idle", "PGVPD_TCP_KEEPALIVE_IDLE", "60", "SECONDS",
+        "Time without a byte after which TCP asks whether the other end is still there, on both sides of the proxy; 0: never"),
+    option(Limits, "tcp_keepalive_interval", "PGVPD_TCP_KEEPALIVE_INTERVAL", "10", "SECONDS",
+        "Time between two such questions"),
+    option(Limits, "tcp_keepalive_count", "PGVPD_TCP_KEEPALIVE_COUNT", "6", "NUMBER",
+        "Questions without an answer after which the connection counts as lost"),
+    option(Limits, "tcp_user_timeout", "PGVPD_TCP_USER_TIMEOUT", "120", "SECONDS",
+        "Time that the other end may leave what it was sent unacknowledged, or not take it, before the connection counts as \
+         lost; 0: as long as the system says (Linux)"),
     option(Limits, "shutdown_timeout", "PGVPD_SHUTDOWN_TIMEOUT", "30", "SECONDS",
         "Time that sessions may go on after SIGTERM"),
 

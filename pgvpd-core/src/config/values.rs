@@ -80,6 +80,30 @@ pub(super) fn seconds_or_zero(text: &str) -> Checked<Duration> {
     seconds.map(Duration::from_secs_f64).ok_or_else(|| format!("{text:?} is not a time; give seconds from 0 to 86400"))
 }
 
+/// What TCP counts in whole seconds, and the kernel in 15 bits.
+pub(super) fn tcp_seconds(text: &str) -> Checked<u16> {
+    text.parse()
+        .ok()
+        .filter(|seconds| (1..=32_767).contains(seconds))
+        .ok_or_else(|| format!("{text:?} is not a time that TCP can keep; give whole seconds from 1 to 32767"))
+}
+
+/// The same, or 0 for none.
+pub(super) fn tcp_seconds_or_zero(text: &str) -> Checked<u16> {
+    match text {
+        "0" => Ok(0),
+        _ => tcp_seconds(text)
+            .map_err(|_| format!("{text:?} is not a time that TCP can keep; give whole seconds from 0 to 32767")),
+    }
+}
+
+pub(super) fn tcp_count(text: &str) -> Checked<u8> {
+    text.parse()
+        .ok()
+        .filter(|count| (1..=127).contains(count))
+        .ok_or_else(|| format!("{text:?} is not a number from 1 to 127"))
+}
+
 /// A host name or address; for the listener it is never a path.
 pub(super) fn listen_host(text: &str) -> Checked<String> {
     match text {

@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 
 use super::socket::set_options;
 use super::{Socket, steering};
-use crate::config::{AdminRules, ClientAddress, Listen};
+use crate::config::{AdminRules, ClientAddress, Listen, TcpTimes};
 
 /// Connections that the kernel may hold until they are accepted; it caps this at `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;
@@ -46,10 +46,26 @@ pub enum BindError {
     },
 }
 
+/// How a TCP port is listened on.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct PortRules {
+    /// Other processes may, too.
+    pub(crate) reuse_port: bool,
+    /// When connections count as lost.
+    pub(crate) tcp: TcpTimes,
+}
+
+impl PortRules {
+    /// Those of the listeners, the administrators' too.
+    pub(crate) fn of(listen: &Listen) -> Self {
+        Self { reuse_port: listen.reuse_port, tcp: listen.tcp }
+    }
+}
+
 /// An open listener.
 #[derive(Debug)]
 pub(crate) enum Listener {
-    Tcp(TcpListener),
+    Tcp { listener: TcpListener, tcp: TcpTimes },
     Unix { listener: UnixListener, _file: SocketFile },
 }
 
@@ -83,11 +99,12 @@ pub(crate) struct Bound {
 /// Opens a listener for each address of the host, then those of `tls_port`, then the Unix socket.
 pub(crate) async fn bind(listen: &Listen) -> Result<Bound, BindError> {
     let main = |listener| (listener, Door::Main);
-    let (address, found) = bind_port(&listen.host, listen.port, listen.reuse_port).await?;
+    let rules = PortRules::of(listen);
+    let (address, found) = bind_port(&listen.host, listen.port, rules).await?;
     let mut listeners: Vec<_> = found.into_iter().map(main).collect();
     let mut tls_address = None;
     if let Some(port) = listen.tls_port {
-        let (address, found) = bind_port(&listen.host, port, listen.reuse_port).await?;
+        let (address, found) = bind_port(&listen.host, port, rules).await?;
         tls_address = Some(address);
         listeners.extend(found.into_iter().map(|listener| (listener, Door::Tls)));
     }
@@ -110,29 +127,29 @@ pub(crate) struct BoundAdmin {
 }
 
 /// Opens the listener of administrators, where there is to be one.
-pub(crate) async fn bind_admin(rules: &AdminRules, reuse_port: bool) -> Result<Option<BoundAdmin>, BindError> {
+pub(crate) async fn bind_admin(rules: &AdminRules, port_rules: PortRules) -> Result<Option<BoundAdmin>, BindError> {
     let Some(port) = rules.port else { return Ok(None) };
-    let (address, listeners) = bind_port(&rules.host, port, reuse_port).await?;
+    let (address, listeners) = bind_port(&rules.host, port, port_rules).await?;
     let tcp = |listener| match listener {
-        Listener::Tcp(listener) => Some(listener),
+        Listener::Tcp { listener, .. } => Some(listener),
         Listener::Unix { .. } => None,
     };
     Ok(Some(BoundAdmin { address, listeners: listeners.into_iter().filter_map(tcp).collect() }))
 }
 
-async fn bind_port(host: &str, port: u16, reuse_port: bool) -> Result<(SocketAddr, Vec<Listener>), BindError> {
+async fn bind_port(host: &str, port: u16, rules: PortRules) -> Result<(SocketAddr, Vec<Listener>), BindError> {
     let resolve = |cause| BindError::Resolve { host: host.into(), cause };
     let mut addresses: Vec<SocketAddr> = lookup_host((host, port)).await.map_err(resolve)?.collect();
     addresses.sort_by_key(|address| address.is_ipv6());
     addresses.dedup();
-    bind_addresses(addresses, reuse_port, || resolve(io::ErrorKind::NotFound.into()))
+    bind_addresses(addresses, rules, || resolve(io::ErrorKind::NotFound.into()))
 }
 
 /// Binds them all to one port. An address that this machine does not have is passed over as long as there is another:
 /// `localhost` names `::1` in containers without IPv6 too.
 fn bind_addresses(
     addresses: Vec<SocketAddr>,
-    reuse_port: bool,
+    rules: PortRules,
     no_address: impl FnOnce() -> BindError,
 ) -> Result<(SocketAddr, Vec<Listener>), BindError> {
     let mut listeners = Vec::new();
@@ -142,11 +159,11 @@ fn bind_addresses(
         if let Some(first) = first {
             address.set_port(first.port());
         }
-        let bound = bind_tcp(address, reuse_port).and_then(|listener| Ok((listener.local_addr()?, listener)));
+        let bound = bind_tcp(address, rules).and_then(|listener| Ok((listener.local_addr()?, listener)));
         match bound {
             Ok((local, listener)) => {
                 first.get_or_insert(local);
-                listeners.push(Listener::Tcp(listener));
+                listeners.push(Listener::Tcp { listener, tcp: rules.tcp });
             }
             Err(cause) if is_absent(&cause) => {
                 warn!(%address, %cause, "not listening on an address that this machine does not have");
@@ -166,9 +183,10 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT))
 }
 
-pub(super) fn bind_tcp(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+pub(super) fn bind_tcp(address: SocketAddr, rules: PortRules) -> io::Result<TcpListener> {
+    let PortRules { reuse_port, tcp } = rules;
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    set_options(SockRef::from(&socket))?;
+    set_options(SockRef::from(&socket), &tcp)?;
     socket.set_reuseaddr(true)?;
     if reuse_port {
         socket.set_reuseport(true)?;
@@ -252,7 +270,7 @@ impl Listener {
     /// that is not possible, or not needed.
     pub(crate) fn steer_to(&self, place: u32) -> bool {
         match self {
-            Self::Tcp(listener) => steering::to_place(listener, place)
+            Self::Tcp { listener, .. } => steering::to_place(listener, place)
                 .inspect_err(|error| debug!(%error, "connections cannot be steered to another process"))
                 .is_ok(),
             Self::Unix { .. } => false,
@@ -262,9 +280,9 @@ impl Listener {
     /// The next client, which comes in by this door. Safe to cancel.
     pub(crate) async fn accept(&self, door: Door) -> io::Result<Accepted> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp { listener, tcp } => {
                 let (stream, peer) = listener.accept().await?;
-                Ok(Accepted { socket: Socket::accepted(stream)?, address: ClientAddress::Ip(peer.ip()), door })
+                Ok(Accepted { socket: Socket::accepted(stream, tcp)?, address: ClientAddress::Ip(peer.ip()), door })
             }
             Self::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
@@ -283,7 +301,7 @@ mod tests {
 
     fn bind_these(addresses: &[&str]) -> Result<(SocketAddr, Vec<Listener>), BindError> {
         let addresses = addresses.iter().map(|address| address.parse().expect("address")).collect();
-        bind_addresses(addresses, false, || panic!("there are addresses"))
+        bind_addresses(addresses, PortRules::default(), || panic!("there are addresses"))
     }
 
     #[tokio::test]

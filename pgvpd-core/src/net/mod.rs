@@ -12,5 +12,5 @@ pub use file_limit::{FileLimit, raise_file_limit};
 pub use listen::BindError;
 #[cfg(feature = "admin")]
 pub(crate) use listen::BoundAdmin;
-pub(crate) use listen::{Accepted, Bound, Door, Listener, bind, bind_admin};
+pub(crate) use listen::{Accepted, Bound, Door, Listener, PortRules, bind, bind_admin};
 pub(crate) use socket::{ConnectError, Socket, connect};

@@ -11,17 +11,27 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::config::UpstreamAddress;
+use crate::config::{TcpTimes, UpstreamAddress};
 use crate::tls::{HandshakeError, TlsSocket};
 
-/// A dead peer is noticed within about two minutes, which also keeps NAT and firewall state alive.
-const KEEPALIVE: TcpKeepalive =
-    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
-
-/// The options that both sides of the proxy have, and its listeners.
-pub(super) fn set_options(socket: SockRef<'_>) -> io::Result<()> {
+/// The options that both sides of the proxy have, and its listeners. Keepalive also keeps NAT and firewall state alive.
+pub(super) fn set_options(socket: SockRef<'_>, tcp: &TcpTimes) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&KEEPALIVE)
+    // Keepalive sees nothing while sent bytes wait for their acknowledgement; this does.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(seconds(tcp.user_timeout)))?;
+    if tcp.keepalive_idle == 0 {
+        return socket.set_keepalive(false);
+    }
+    let keepalive = TcpKeepalive::new()
+        .with_time(seconds(tcp.keepalive_idle))
+        .with_interval(seconds(tcp.keepalive_interval))
+        .with_retries(tcp.keepalive_count.into());
+    socket.set_tcp_keepalive(&keepalive)
+}
+
+fn seconds(count: u16) -> Duration {
+    Duration::from_secs(count.into())
 }
 
 /// A connected stream.
@@ -35,15 +45,12 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
-    /// Wraps a TCP stream with the options that both sides of the proxy have: no delay, keepalive.
-    pub(crate) fn tcp(stream: TcpStream) -> io::Result<Self> {
-        set_options(SockRef::from(&stream))?;
+    /// Wraps a TCP stream from a listener that has the options: Linux hands them on, some system calls a client fewer.
+    pub(crate) fn accepted(stream: TcpStream, tcp: &TcpTimes) -> io::Result<Self> {
+        if !cfg!(target_os = "linux") {
+            set_options(SockRef::from(&stream), tcp)?;
+        }
         Ok(Self::Tcp(stream))
-    }
-
-    /// Wraps a TCP stream from a listener that has the options: Linux hands them on, four system calls a client fewer.
-    pub(crate) fn accepted(stream: TcpStream) -> io::Result<Self> {
-        if cfg!(target_os = "linux") { Ok(Self::Tcp(stream)) } else { Self::tcp(stream) }
     }
 
     /// True while the peer has neither sent anything that was not read nor closed its side. Asks the kernel, since what the
@@ -153,7 +160,7 @@ pub(crate) fn described(error: &io::Error) -> String {
 
 /// Connects to the upstream; of several addresses of a name, the first that answers. The caller sets the deadline.
 pub(crate) async fn connect(upstream: &UpstreamAddress) -> Result<Socket, ConnectError> {
-    let UpstreamAddress { host, port, tls } = upstream;
+    let UpstreamAddress { host, port, tls, tcp } = upstream;
     if host.starts_with('/') {
         let path = Path::new(host).join(format!(".s.PGSQL.{port}"));
         let connected = UnixStream::connect(&path).await;
@@ -164,7 +171,7 @@ pub(crate) async fn connect(upstream: &UpstreamAddress) -> Result<Socket, Connec
     let resolved = tokio::net::lookup_host((host.as_str(), *port)).await;
     let addresses: Vec<_> = resolved.map_err(|error| failed(ConnectCause::Resolve(error)))?.collect();
     let connected = TcpStream::connect(addresses.as_slice()).await;
-    let stream = connected.and_then(|stream| set_options(SockRef::from(&stream)).map(|()| stream));
+    let stream = connected.and_then(|stream| set_options(SockRef::from(&stream), tcp).map(|()| stream));
     let stream = stream.map_err(|error| failed(error.into()))?;
     match tls {
         None => Ok(Socket::Tcp(stream)),
@@ -214,18 +221,26 @@ impl AsyncWrite for Socket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::listen::bind_tcp;
+    use crate::net::listen::{PortRules, bind_tcp};
 
     #[tokio::test]
-    async fn both_sides_have_no_delay_and_keepalive() {
-        let listener = bind_tcp("127.0.0.1:0".parse().expect("loopback"), false).expect("bound");
+    async fn both_sides_have_no_delay_and_the_times_of_the_configuration() {
+        let tcp = TcpTimes { keepalive_idle: 7, keepalive_interval: 3, keepalive_count: 2, user_timeout: 11 };
+        let rules = PortRules { reuse_port: false, tcp };
+        let listener = bind_tcp("127.0.0.1:0".parse().expect("loopback"), rules).expect("bound");
         let port = listener.local_addr().expect("bound").port();
         let upstream =
-            connect(&UpstreamAddress { host: "localhost".into(), port, tls: None }).await.expect("connected");
+            connect(&UpstreamAddress { host: "localhost".into(), port, tls: None, tcp }).await.expect("connected");
         let (accepted, _) = listener.accept().await.expect("accepted");
-        for socket in [upstream, Socket::accepted(accepted).expect("options")] {
+        for socket in [upstream, Socket::accepted(accepted, &tcp).expect("options")] {
             let Socket::Tcp(stream) = &socket else { panic!("not TCP") };
-            assert!(stream.nodelay().expect("option") && SockRef::from(stream).keepalive().expect("option"));
+            let options = SockRef::from(stream);
+            assert!(stream.nodelay().expect("option") && options.keepalive().expect("option"));
+            assert_eq!(options.tcp_keepalive_time().expect("option"), seconds(7));
+            assert_eq!(options.tcp_keepalive_interval().expect("option"), seconds(3));
+            assert_eq!(options.tcp_keepalive_retries().expect("option"), 2);
+            #[cfg(target_os = "linux")]
+            assert_eq!(options.tcp_user_timeout().expect("option"), Some(seconds(11)));
             assert!(socket.is_local());
         }
     }

@@ -23,6 +23,9 @@ pub(crate) enum ExchangeError {
     /// The server is gone.
     #[error("the upstream server closed the connection")]
     Closed,
+    /// It has not answered in time.
+    #[error("the upstream server did not answer")]
+    Silent,
     /// These bytes are no messages.
     #[error(transparent)]
     Malformed(#[from] WireError),

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 pub(crate) use exchange::{Answer, Answers, ExchangeError, run_calls, run_statement, send};
@@ -193,9 +193,10 @@ impl Pools {
         key: &Arc<PoolKey>,
         tenant: &Arc<str>,
         limits: &PoolLimits,
+        deadline: Instant,
     ) -> Result<Lease, PoolError> {
         let since = Instant::now();
-        let mut leased = self.turn(key, tenant, limits, since + limits.checkout_timeout).await;
+        let mut leased = self.turn(key, tenant, limits, deadline).await;
         self.waits.observe(since.elapsed());
         if let Ok(lease) = &mut leased {
             count(&self.counters.checkouts);
@@ -223,7 +224,8 @@ impl Pools {
                     let mut lease = Lease::new(Place::leased(self, key), idle.connection, true);
                     let is_fit = lease.is_quiet()
                         && (rested < limits.server_check_delay
-                            || timeout(CHECK_TIMEOUT, lease.check()).await == Ok(Ok(())));
+                            || timeout_at(deadline.min(Instant::now() + CHECK_TIMEOUT), lease.check()).await
+                                == Ok(Ok(())));
                     if is_fit {
                         return Ok(lease);
                     }
@@ -288,7 +290,7 @@ struct Ticket {
 
 impl Ticket {
     async fn wait(mut self, deadline: Instant) -> Result<Lease, PoolError> {
-        match tokio::time::timeout_at(deadline, &mut self.turn).await {
+        match timeout_at(deadline, &mut self.turn).await {
             Ok(Ok(turn)) => turn.map_err(PoolError::Upstream),
             // The sender is dropped with the books alone.
             Ok(Err(_)) => Err(PoolError::Stopped),

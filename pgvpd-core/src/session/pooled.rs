@@ -169,6 +169,7 @@ async fn bind_one(
     config: &Arc<Config>,
 ) -> Result<BoundLease, Failure> {
     let tenant = record.who.tenant.clone().unwrap_or_default();
+    let deadline = Instant::now() + config.pool.checkout_timeout;
     // Those who are asked on connections of the proxy's own are asked before one of the pool is taken.
     let ahead = match job.as_ref().filter(|job| !job.needs_own_site()) {
         None => None,
@@ -177,14 +178,17 @@ async fn bind_one(
     loop {
         let since = Instant::now();
         record.meter.set_state(SessionState::Waiting);
-        let leased = shared.phases.time(Phase::Checkout, shared.pools.lease(key, &tenant, &config.pool)).await;
+        let leased =
+            shared.phases.time(Phase::Checkout, shared.pools.lease(key, &tenant, &config.pool, deadline.into())).await;
         record.meter.set_state(SessionState::Login);
         let mut lease = Unfinished::new(leased.map_err(Failure::Pool)?, shared, config);
         shared.counters.count_wait(&key.database, since.elapsed());
-        match check_role(&mut lease, &injection, shared, config).await {
+        let patience = patience(&lease, deadline);
+        match timeout(patience, check_role(&mut lease, &injection, shared, config)).await.unwrap_or(SILENT) {
             Ok(()) => {}
             Err(Failure::Exchange(error)) if lease.is_reused() => {
                 debug!(pool = %key, %error, "an idle connection failed");
+                drop(lease.finish());
                 continue;
             }
             Err(failure) => return Err(failure),
@@ -208,7 +212,8 @@ async fn bind_one(
         let found = resolved.as_ref().or(ahead.as_ref());
         let with_found = found.map(|resolved| injection.clone().with_found(&resolved.found));
         let injecting = bind(&mut lease, with_found.as_ref().unwrap_or(&injection));
-        match shared.phases.time(Phase::Inject, injecting).await {
+        let injected = timeout(patience, shared.phases.time(Phase::Inject, injecting)).await;
+        match injected.unwrap_or(Err(BindError::Exchange(ExchangeError::Silent))) {
             Ok((confirmed, token)) => {
                 let (resolved, injection) = (job.zip(resolved.or(ahead)), with_found.unwrap_or(injection));
                 let lease = lease.finish();
@@ -216,6 +221,7 @@ async fn bind_one(
             }
             Err(BindError::Exchange(error)) if lease.is_reused() => {
                 debug!(pool = %key, %error, "an idle connection failed");
+                drop(lease.finish());
             }
             // The functions have other numbers since.
             Err(BindError::Refused(body))
@@ -230,6 +236,18 @@ async fn bind_one(
                 return Err(Failure::Refused(body));
             }
         }
+    }
+}
+
+/// Nothing has come back from an idle connection: what is between it and the proxy may be gone without a word.
+const SILENT: Result<(), Failure> = Err(Failure::Exchange(ExchangeError::Silent));
+
+/// How long the server may take to answer on a connection that had been idle. Another one is to have the rest of the time.
+fn patience(lease: &Lease, deadline: Instant) -> Duration {
+    match lease.is_reused() {
+        true => deadline.saturating_duration_since(Instant::now()) / 2,
+        // `handshake_timeout` bounds all of it.
+        false => Duration::MAX,
     }
 }
 

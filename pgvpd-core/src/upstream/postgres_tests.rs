@@ -31,7 +31,12 @@ async fn log_in_as(
     role: &str,
     credentials: Credentials,
 ) -> Result<UpstreamSession, UpstreamError> {
-    let address = UpstreamAddress { host: postgres.host().into(), port: postgres.port(), tls: None };
+    let address = UpstreamAddress {
+        host: postgres.host().into(),
+        port: postgres.port(),
+        tls: None,
+        tcp: crate::config::TcpTimes::default(),
+    };
     let startup = [("application_name".to_owned(), "pgvpd".to_owned())];
     let login = UpstreamLogin {
         address: &address,
