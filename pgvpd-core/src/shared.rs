@@ -12,7 +12,7 @@ use crate::audit::{Audit, Refusals};
 use crate::auth::{Decoy, Deriver, Penalties, Secrets};
 use crate::cancel::CancelRegistry;
 use crate::config::Config;
-use crate::context::RoleChecks;
+use crate::context::{RoleChecks, RoleSettings};
 use crate::limits::Places;
 use crate::logins::Logins;
 use crate::pool::Pools;
@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) penalties: LazyLock<Penalties>,
     pub(crate) decoy: LazyLock<Decoy>,
     pub(crate) role_checks: LazyLock<RoleChecks>,
+    /// What roles have set for themselves.
+    pub(crate) role_settings: Arc<RoleSettings>,
     /// Made when resolvers are to run.
     resolving: OnceLock<Arc<Resolving>>,
     pub(crate) counters: Counters,
@@ -96,6 +98,7 @@ impl Shared {
             penalties: LazyLock::new(Penalties::new),
             decoy: LazyLock::new(Decoy::new),
             role_checks: LazyLock::new(RoleChecks::new),
+            role_settings: Arc::default(),
             resolving: OnceLock::new(),
             counters: Counters::default(),
             audit: Audit::default(),

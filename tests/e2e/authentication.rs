@@ -76,14 +76,20 @@ async fn one_reply_is_forwarded_per_request_and_the_rest_is_held_back_until_read
     let mut reply = [0; 12];
     stream.read_exact(&mut reply).await?;
     assert_eq!(&reply, b"p\0\0\0\x0bsecret\0");
-    // The server goes on to ReadyForQuery: what comes next must be the proxy's, not what the client sent ahead.
+    // What comes next must be the proxy's, not what the client sent ahead.
+    let mut ahead = [0; 12];
+    stream.read_exact(&mut ahead).await?;
+    assert_eq!((ahead[0], &ahead[5..]), (b'Q', &b"SET sta"[..]), "the proxy's own statement");
+    let size = usize::from(ahead[4]) + 1;
+    stream.read_exact(&mut vec![0; size - ahead.len()]).await?;
+    // The server goes on to ReadyForQuery, and does that.
     tokio::io::AsyncWriteExt::write_all(
         &mut stream,
-        b"R\0\0\0\x08\0\0\0\0S\0\0\0\x19server_encoding\0UTF8\0Z\0\0\0\x05I",
+        b"R\0\0\0\x08\0\0\0\0S\0\0\0\x19server_encoding\0UTF8\0Z\0\0\0\x05IC\0\0\0\x08SET\0Z\0\0\0\x05I",
     )
     .await?;
     let mut question = [0; 12];
     stream.read_exact(&mut question).await?;
-    assert_eq!((question[0], &question[5..]), (b'P', &b"\0SELECT"[..]), "the proxy's own question");
+    assert_eq!((question[0], &question[5..]), (b'Q', &b"SELECT "[..]), "the proxy's own question");
     Ok(())
 }

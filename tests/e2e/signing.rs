@@ -258,8 +258,8 @@ async fn a_plan_is_parallel_and_sees_all_rows() -> TestResult {
 #[tokio::test]
 async fn sessions_that_may_not_write_are_signed_too() -> TestResult {
     let (own, admin) = signed_cluster().await;
-    admin.batch_execute("ALTER ROLE app_user SET default_transaction_read_only = on").await?;
-    let proxy = signing_proxy(&own, &[("pin_settings", "row_security=on")]).await;
+    admin.batch_execute("ALTER DATABASE shop SET default_transaction_read_only = on").await?;
+    let proxy = signing_proxy(&own, &[]).await;
     for _ in 0..2 {
         let client = proxy.log_in("app_user.acme").await;
         assert_eq!(tenants(&client).await, acme());

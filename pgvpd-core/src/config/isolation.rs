@@ -148,14 +148,9 @@ pub(super) struct IsolationOptions {
     pub(super) pin_settings: Vec<(String, String)>,
 }
 
-/// What `pin_settings` is where it is not set: nobody sets these for a role, and whoever may run SQL as the role could.
+/// What `pin_settings` is where it is not set: with these a role could decide what its later sessions begin with before the proxy can
+/// undo it. What else it has set for itself is undone.
 const PINNED: &str = "local_preload_libraries=; row_security=on; standard_conforming_strings=on";
-
-/// What is pinned beside it where contexts are signed: with any of these a session could break every later one. Without a
-/// signature it can do worse, and what a database sets for good reasons stays in force.
-const PINNED_WITH_KEY: &str = "search_path=\"$user\", public; statement_timeout=0; lock_timeout=0; \
-    idle_in_transaction_session_timeout=0; idle_session_timeout=0; default_transaction_read_only=off; \
-    default_transaction_isolation=read committed; default_transaction_deferrable=off; default_tablespace=; temp_tablespaces=";
 
 /// Reads the options; `identity` is told of roles of tenants' own.
 pub(super) fn isolation(reader: &Reader<'_>, identity: &mut IdentityRules) -> IsolationOptions {
@@ -166,10 +161,7 @@ pub(super) fn isolation(reader: &Reader<'_>, identity: &mut IdentityRules) -> Is
         reader.problem("isolation", message.into());
     }
     let signing = signing(reader);
-    let default_pins = || {
-        let more = if signing.is_some() { PINNED_WITH_KEY } else { "" };
-        pinned(&format!("{PINNED}; {more}")).unwrap_or_default()
-    };
+    let default_pins = || pinned(PINNED).unwrap_or_default();
     IsolationOptions {
         isolation,
         notifications: reader.read("notifications", notifications).unwrap_or(Notifications::Tenant),
@@ -340,9 +332,8 @@ mod tests {
         assert_eq!(signed.relay, Relay::Framed);
         assert!(config(&[])?.signing.is_none());
         let pins = |config: &Config, name: &str| config.pin_settings.iter().any(|(pinned, _)| pinned == name);
-        assert!(pins(&signed, "search_path") && pins(&signed, "row_security"));
-        let plain = config(&[])?;
-        assert!(!pins(&plain, "search_path") && pins(&plain, "row_security"));
+        // None that could lift what the server says.
+        assert!(!pins(&signed, "search_path") && !pins(&signed, "statement_timeout") && pins(&signed, "row_security"));
         let own = config(&[("context_signing_key", KEY), ("pin_settings", "statement_timeout=30s")])?;
         assert_eq!(own.pin_settings, [("statement_timeout".to_owned(), "30s".to_owned())]);
         let preferred = config(&[("context_signing_key", KEY), ("context_signing", "prefer")])?;

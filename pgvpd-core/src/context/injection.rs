@@ -8,7 +8,9 @@ use super::token::Facts;
 use crate::config::ContextSigning;
 use crate::resets::{Loss, Reset};
 use crate::tenant::{Identity, VariableName};
-use crate::wire::{BuiltIn, ErrorFields, Function, bind_and_run, bind_and_run_named, function_call, query};
+use crate::wire::{
+    BuiltIn, ErrorFields, Function, bind_and_run, bind_and_run_named, function_call, normalize_setting_name, query,
+};
 
 /// Proof that PostgreSQL has confirmed an identity's context on a session. Only the methods of
 /// [`Injection`] that compare what the server answered make one.
@@ -96,8 +98,16 @@ impl Injection {
 
     /// As [`Injection::new`], for a connection that has been another session's: nothing is in its startup packet, and what
     /// the client asked for in its own is set before the context, in the same statement.
-    pub(crate) fn on_pooled(identity: &Identity, role: &str, preferences: Vec<(String, String)>) -> Self {
+    pub(crate) fn on_pooled(identity: &Identity, role: &str, mut preferences: Vec<(String, String)>) -> Self {
+        // Time limits come last, and of them the one that holds for the statement behind it.
+        preferences.sort_by_key(|(name, _)| (is_limit(name), normalize_setting_name(name) == "statement_timeout"));
         Self { preferences, ..Self::new(identity, role, false) }
+    }
+
+    /// The same, with settings that a RESET must not take away.
+    pub(crate) fn preferring(mut self, settings: Vec<(String, String)>) -> Self {
+        self.preferences.extend(settings);
+        self
     }
 
     /// The same, with the context signed for sessions of this user in this database.
@@ -125,7 +135,8 @@ impl Injection {
 
     /// True if a session of passthrough could lose any of it by `RESET ALL`, `RESET ROLE` or `DISCARD ALL`.
     pub(crate) fn can_be_lost(&self) -> bool {
-        self.signature.is_some() || self.startup != Startup::ContextAndRole || self.has_found()
+        let is_in_startup = self.startup == Startup::ContextAndRole && !self.has_found();
+        self.signature.is_some() || !is_in_startup || !self.preferences.is_empty()
     }
 
     /// What a reset of the client's costs the session, while it lasts. The role is not the context.
@@ -233,11 +244,12 @@ impl Injection {
     /// Appends calls that set all of it, with this token where the context is signed, and gives their number. `None` where a value is
     /// not ASCII: what it means would depend on an encoding, and [`Injection::request`] is the way.
     ///
-    /// Their results are, in order, the columns of the row that [`Injection::request`] gives. `verifier` is the number of
-    /// `public.pgvpd_context`.
+    /// Their results are for [`Injection::confirm_calls`]. `verifier` is the number of `public.pgvpd_context`. The time limits that the
+    /// client asked for are set last: the calls are not under them.
     pub(crate) fn calls(&self, token: Option<(&Token, Function)>, out: &mut Vec<u8>) -> Option<usize> {
-        let settings = || self.preferences.iter().chain(&self.settings);
-        if !settings().all(|(name, value)| name.is_ascii() && value.is_ascii()) {
+        let (preferences, limits) = self.preferences.split_at(self.preferences.len() - self.limits());
+        let settings = || preferences.iter().chain(&self.settings);
+        if !self.preferences.iter().chain(&self.settings).all(|(name, value)| name.is_ascii() && value.is_ascii()) {
             return None;
         }
         let is_superuser =
@@ -252,7 +264,25 @@ impl Injection {
             function_call(out, verifier, &[token.probe().as_bytes()]);
         }
         is_superuser(out);
+        limits.iter().for_each(|(name, value)| set(name, value, out));
         Some(2 + self.preferences.len() + self.settings.len() + 2 * usize::from(token.is_some()))
+    }
+
+    /// Compares the results of [`Injection::calls`] with what was asked for.
+    pub(crate) fn confirm_calls(
+        &self,
+        mut results: Vec<Option<&[u8]>>,
+        token: Option<&Token>,
+    ) -> Result<Outcome, InjectionError> {
+        let limits = self.limits();
+        let first = 1 + self.preferences.len() - limits;
+        results.get_mut(first..).into_iter().for_each(|behind| behind.rotate_right(limits.min(behind.len())));
+        self.confirm(&results, token)
+    }
+
+    /// How many of the preferences are time limits; they are the last ones.
+    fn limits(&self) -> usize {
+        self.preferences.iter().rev().take_while(|(name, _)| is_limit(name)).count()
     }
 
     /// Appends the messages that put back what a reset of the client's own has taken away: the context, signed again with this token,
@@ -404,6 +434,11 @@ fn set_config(name: usize, value: usize) -> String {
     format!(
         "pg_catalog.convert_to(pg_catalog.set_config(${name}, pg_catalog.convert_from(${value}, 'UTF8'), false), 'UTF8')"
     )
+}
+
+/// True for `statement_timeout` and its like.
+fn is_limit(name: &str) -> bool {
+    normalize_setting_name(name).ends_with("_timeout")
 }
 
 fn pair((name, value): &(String, String)) -> (&str, &[u8]) {

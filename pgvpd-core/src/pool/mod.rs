@@ -8,6 +8,7 @@ mod exchange;
 mod figures;
 mod lease;
 mod ledger;
+mod making;
 mod queue;
 mod reset;
 mod servers;
@@ -35,7 +36,7 @@ use crate::config::{Config, PoolLimits, UpstreamAddress};
 use crate::random::random_bytes;
 use crate::shared::Shared;
 use crate::stats::{Histogram, Timing};
-use crate::upstream::{UpstreamError, UpstreamLogin, UpstreamSession};
+use crate::upstream::{UpstreamError, UpstreamSession};
 
 /// How often idle connections are looked at.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -358,16 +359,7 @@ pub(crate) async fn keep(shared: Arc<Shared>) {
 
 /// Makes a connection for a place, and offers it.
 async fn connect(mut place: Place, key: Arc<PoolKey>, shared: Arc<Shared>, config: Arc<Config>) {
-    let startup = blank_context(&config);
-    let login = UpstreamLogin {
-        address: &key.upstream,
-        allow_cleartext: config.allow_cleartext,
-        role: &key.role,
-        database: &key.database,
-        startup: &startup,
-        credentials: shared.secrets.for_upstream(&key.role, &config),
-    };
-    let made = timeout(config.handshake_timeout, login.run(&shared.deriver)).await;
+    let made = timeout(config.handshake_timeout, making::make(&key, &shared, &config)).await;
     let error = match made {
         Ok(Ok(UpstreamSession { conn, parameters, cancel_key })) => {
             let expires = Instant::now() + jittered(config.pool.server_lifetime);
@@ -391,18 +383,6 @@ async fn connect(mut place: Place, key: Arc<PoolKey>, shared: Arc<Shared>, confi
     for waiter in waiters {
         let _ = waiter.send(Err(Arc::clone(&error)));
     }
-}
-
-/// The settings that sessions begin with, and startup parameters that make "no context" what one falls back to: a default that the role has for one of these would
-/// be a context that nobody set (`ALTER ROLE … SET`).
-fn blank_context(config: &Config) -> Vec<(String, String)> {
-    if !config.context_in_startup {
-        return Vec::new();
-    }
-    let pinned = config.pin_settings.iter().cloned();
-    let variables = config.identity.variables.iter().chain(config.identity.resolved.iter());
-    let variables = variables.map(|name| (name.as_str().to_owned(), String::new()));
-    variables.chain([("role".to_owned(), "none".to_owned())]).chain(pinned).collect()
 }
 
 /// Up to a tenth shorter, so that connections made together do not end together.

@@ -14,7 +14,7 @@ use super::visitor::Visitor;
 use super::{Ended, LoginError};
 use crate::auth::Attempt;
 use crate::config::{ClientAddress, Config, PoolMode, TenantLimits};
-use crate::context::Injection;
+use crate::context::{Injection, SessionSettings, SettingsKey};
 use crate::error::Refusal;
 use crate::limits::Slot;
 use crate::logins::Login;
@@ -46,7 +46,7 @@ pub(super) struct Admission {
 #[derive(Debug)]
 pub(super) enum Route {
     /// It gets one of its own to this database, with this startup packet.
-    Passthrough { packet: Vec<u8>, database: Box<str> },
+    Passthrough { packet: Vec<u8>, database: Box<str>, settings: Option<SessionSettings> },
     /// It gets one from the pool of its role in this database.
     Pool { database: Box<str> },
 }
@@ -88,14 +88,14 @@ pub(super) fn admit(
         let named = startup.parameter("database").filter(|database| !database.is_empty());
         let database = named.unwrap_or(user).into();
         let packet = startup.encode().ok_or(LoginError::StartupTooLong)?;
-        (None, Route::Passthrough { packet, database })
+        (None, Route::Passthrough { packet, database, settings: None })
     } else {
         let identified = leg.identify(user, config);
         let identity = identified
             .map_err(|(refusal, detail)| Ended::Refused { refusal: console::hint(refusal, &client, config), detail })?;
         limits = config.limits_of(identity.tenant());
         admit_tenant(identity.tenant(), limits, shared, config)?;
-        let (injection, route) = route(&client, &identity, config)?;
+        let (injection, route) = route(&client, &identity, shared, config)?;
         (Some((identity, injection)), route)
     };
     let who = sessions::Who {
@@ -111,7 +111,12 @@ pub(super) fn admit(
 }
 
 /// What is to be in force for a tenant's session, and how it gets its connection.
-fn route(client: &StartupMessage, identity: &Identity, config: &Config) -> Result<(Injection, Route), Ended> {
+fn route(
+    client: &StartupMessage,
+    identity: &Identity,
+    shared: &Shared,
+    config: &Config,
+) -> Result<(Injection, Route), Ended> {
     let role = config.set_role.as_deref().unwrap_or(identity.role());
     let named = config.tenant_application_name.then(|| with_tenant_as_application_name(client, identity.tenant()));
     let client = named.as_ref().unwrap_or(client);
@@ -131,8 +136,13 @@ fn route(client: &StartupMessage, identity: &Identity, config: &Config) -> Resul
                 // The server takes it from the user's name, and the client's packet may have no room for it.
                 startup.parameters.retain(|(name, _)| name != "database");
             }
+            let settings = match config.context_in_startup {
+                false => None,
+                true => Some(session_settings(&startup, identity, &database, shared, config)?),
+            };
+            startup.parameters.extend(settings.iter().flat_map(SessionSettings::pins).cloned());
             let packet = startup.encode().ok_or(LoginError::StartupTooLong)?;
-            Ok((injection, Route::Passthrough { packet, database }))
+            Ok((injection, Route::Passthrough { packet, database, settings }))
         }
         PoolMode::Session => {
             let startup = tenant_startup(client, identity, Vec::new()).map_err(Refusal::from)?;
@@ -143,6 +153,20 @@ fn route(client: &StartupMessage, identity: &Identity, config: &Config) -> Resul
             Ok((injection, Route::Pool { database: database.into() }))
         }
     }
+}
+
+/// What is known of the role's own settings, for a session that begins with this startup message.
+fn session_settings(
+    startup: &StartupMessage,
+    identity: &Identity,
+    database: &str,
+    shared: &Shared,
+    config: &Config,
+) -> Result<SessionSettings, Refusal> {
+    let (upstream, role) = (config.upstream.clone(), identity.role().into());
+    let key = SettingsKey { upstream, database: database.into(), role };
+    let chosen = tenant_preferences(startup)?;
+    Ok(SessionSettings::new(&shared.role_settings, key, chosen.iter().map(|(name, _)| name.as_str())))
 }
 
 /// Whether a tenant may log in at all. A client cannot tell which rule says that it may not.
@@ -160,7 +184,7 @@ fn admit_tenant(tenant: &str, limits: TenantLimits, shared: &Shared, config: &Co
 impl Admission {
     /// The way to go on; it is taken once.
     pub(super) fn take_route(&mut self) -> Route {
-        self.route.take().unwrap_or(Route::Passthrough { packet: Vec::new(), database: Box::default() })
+        self.route.take().unwrap_or(Route::Passthrough { packet: Vec::new(), database: Box::default(), settings: None })
     }
 
     /// The protocol version that the client asked for.

@@ -19,20 +19,25 @@
 //! in every state: ErrorResponse ─► passed on, end.  Anything unexpected ─► refusal, end.
 //! ```
 
+#[path = "login_context.rs"]
+mod context;
+#[path = "login_settings.rs"]
+mod settings;
+
 use zeroize::Zeroizing;
 
+use self::settings::Settings;
 use super::login_error::{LoginEnd, LoginError};
-use super::login_statement::{Progress, Statement};
+use super::login_statement::Statement;
 use super::login_terms::Reply;
 pub(super) use super::login_terms::{Legs, LoggedIn, Negotiation, Permit, Who, warn_of_role};
 use crate::auth::{SCRAM_SHA_256, md5_password};
 use crate::config::RoleCheck;
-use crate::context::{Facts, InjectionError, Outcome, RoleFault, Token, ask_about_role, read_about_role};
+use crate::context::{Facts, Outcome, RoleFault, Token};
 use crate::tenant::VariableName;
 use crate::wire::{
-    Authentication, BackendKeyData, CancelKey, DataRow, ErrorFields, Frame, ParameterStatus, ProtocolVersion,
-    TransactionStatus, authentication_cleartext_password, authentication_sasl, negotiate_protocol_version,
-    password_message, tag,
+    Authentication, BackendKeyData, CancelKey, ErrorFields, Frame, ParameterStatus, ProtocolVersion, TransactionStatus,
+    authentication_cleartext_password, authentication_sasl, negotiate_protocol_version, password_message, tag,
 };
 
 /// Server encodings under which the bytes of a startup parameter are the characters that the proxy means.
@@ -45,6 +50,8 @@ const MAX_SHOWN: usize = 64;
 enum State {
     Authenticating,
     Starting,
+    /// The limits that its statements would run under are lifted.
+    Lifting,
     /// Others work out what is to be set.
     Resolving,
     /// Whether policies hold the role.
@@ -83,6 +90,8 @@ pub(super) struct Login {
     resolves: bool,
     server_encoding_is_utf8: bool,
     client_encoding: Vec<u8>,
+    /// `None` where settings are left as they are.
+    settings: Option<Box<Settings>>,
     pub(super) to_client: Zeroizing<Vec<u8>>,
     pub(super) to_upstream: Zeroizing<Vec<u8>>,
 }
@@ -101,6 +110,7 @@ impl Login {
             resolves: false,
             server_encoding_is_utf8: false,
             client_encoding: Vec::new(),
+            settings: None,
             to_client: Zeroizing::new(Vec::new()),
             to_upstream: Zeroizing::new(Vec::new()),
         }
@@ -128,7 +138,7 @@ impl Login {
 
     /// True while it waits for that. Nothing is outstanding on the server's connection, which may be used for it.
     pub(super) fn awaits_context(&self) -> bool {
-        matches!(self.state, State::Resolving)
+        matches!(self.state, State::Resolving) && !self.is_settling()
     }
 
     /// Goes on with what resolvers have found; `facts`: what the context is to be signed for, where that is known.
@@ -162,12 +172,19 @@ impl Login {
             }
             _ => append(&mut self.to_upstream, message),
         }
+        if !matches!(reply, Reply::RelayFirst) {
+            self.lift();
+        }
         self.proof_given = true;
         Ok(())
     }
 
     /// Takes a message of the server's. Gives the finished login at its end.
     pub(super) fn on_upstream(&mut self, message: Frame<'_>) -> Result<Option<LoggedIn>, LoginEnd> {
+        let is_aside = matches!(message.tag, tag::NOTICE_RESPONSE | tag::PARAMETER_STATUS);
+        if !is_aside && let Some(settled) = self.on_settings(message) {
+            return settled;
+        }
         match message.tag {
             tag::ERROR_RESPONSE if self.may_go_on_after(message) => {
                 self.state = State::Showing { rows: None };
@@ -190,13 +207,14 @@ impl Login {
             State::Checking { .. } => self.on_checking(message),
             State::Showing { .. } => self.on_showing(message),
             State::Injecting { .. } => self.on_injecting(message),
-            State::Resolving | State::Ended => Err(unexpected(message).into()),
+            State::Lifting | State::Resolving | State::Ended => Err(unexpected(message).into()),
         }
     }
 
     fn on_error(&mut self, message: Frame<'_>) -> LoginEnd {
         let fields = ErrorFields::new(message.body);
         let text = fields.message().unwrap_or_default();
+        self.note_end(&fields);
         if let (State::Injecting { .. }, Who::Tenant { injection, .. }) = (&self.state, &self.who)
             && injection.is_not_installed(&fields)
         {
@@ -220,6 +238,7 @@ impl Login {
                 return Err(LoginError::Superuser);
             }
             b"client_encoding" => self.client_encoding = status.value.to_vec(),
+            b"server_version" => self.settings.iter_mut().for_each(|settings| settings.set_version(status.value)),
             b"server_encoding" => self.server_encoding_is_utf8 = UTF8_ENCODINGS.contains(&status.value),
             _ => {}
         }
@@ -312,154 +331,13 @@ impl Login {
                         if let Some((name, _)) = foreign.filter(|_| !self.server_encoding_is_utf8) {
                             return Err(LoginError::Encoding(name).into());
                         }
-                        if self.role_check.is_some() {
-                            ask_about_role(injection.role(), &mut self.to_upstream);
-                            self.state = State::Checking { statement: Statement::default(), fault: None };
-                        } else {
-                            self.set_context();
-                        }
+                        self.begin();
                         Ok(None)
                     }
                 }
             }
             _ => Err(unexpected(message).into()),
         }
-    }
-
-    fn on_checking(&mut self, message: Frame<'_>) -> Result<Option<LoggedIn>, LoginEnd> {
-        let State::Checking { statement, fault } = &mut self.state else { return Err(unexpected(message).into()) };
-        match statement.on(message).ok_or_else(|| unexpected(message))? {
-            Progress::Waits => {}
-            Progress::Row => {
-                let row = DataRow::parse(message.body).map_err(LoginError::UpstreamProtocol)?;
-                *fault = Some(read_about_role(&row).ok_or_else(|| unexpected(message))?);
-            }
-            Progress::Ready => {
-                let fault = fault.take().ok_or_else(|| unexpected(message))?;
-                self.require_idle(message)?;
-                match (fault, self.role_check) {
-                    (Err(fault), Some(RoleCheck::Warn)) => warn_of_role(self.who.role(), &fault),
-                    (Err(fault), _) => return Err(LoginError::Role(fault).into()),
-                    (Ok(()), _) => {}
-                }
-                self.set_context();
-            }
-        }
-        Ok(None)
-    }
-
-    /// Asks what the startup packet has set, or sets it.
-    fn set_context(&mut self) {
-        let Who::Tenant { injection, .. } = &self.who else { return };
-        if self.resolves {
-            self.state = State::Resolving;
-            return;
-        }
-        match injection.show(&mut self.to_upstream) {
-            Some(()) => self.state = State::Showing { rows: Some(Vec::new()) },
-            None => self.inject(None),
-        }
-    }
-
-    /// The server does not know a variable that it was sent, or will not show it: the statement has yet to set it.
-    fn may_go_on_after(&self, error: Frame<'_>) -> bool {
-        let fields = ErrorFields::new(error.body);
-        // `S` may be translated; poolers have only `S`.
-        let severity = fields.field(b'V').or_else(|| fields.field(b'S'));
-        matches!(self.state, State::Showing { .. }) && severity.is_some_and(|severity| severity == "ERROR")
-    }
-
-    fn on_showing(&mut self, message: Frame<'_>) -> Result<Option<LoggedIn>, LoginEnd> {
-        let (State::Showing { rows }, Who::Tenant { injection, .. }) = (&mut self.state, &self.who) else {
-            return Err(unexpected(message).into());
-        };
-        match message.tag {
-            tag::ROW_DESCRIPTION | tag::COMMAND_COMPLETE => Ok(None),
-            tag::DATA_ROW => {
-                let row = DataRow::parse(message.body).map_err(LoginError::UpstreamProtocol)?;
-                match (row.as_slice(), &mut *rows) {
-                    ([Some(value)], Some(values)) if values.len() < MAX_SHOWN => values.push(value.to_vec()),
-                    _ => *rows = None,
-                }
-                Ok(None)
-            }
-            tag::READY_FOR_QUERY => {
-                let confirmed = injection.confirm_shown(rows.as_deref().unwrap_or_default());
-                self.require_idle(message)?;
-                match confirmed {
-                    Ok(confirmed) => Ok(Some(self.finish(Permit::Context(confirmed, None), message))),
-                    Err(InjectionError::Superuser) => Err(LoginError::Superuser.into()),
-                    Err(_) => {
-                        self.inject(None);
-                        Ok(None)
-                    }
-                }
-            }
-            _ => Err(unexpected(message).into()),
-        }
-    }
-
-    fn inject(&mut self, facts: Option<Facts>) {
-        if let Who::Tenant { injection, .. } = &self.who {
-            let tokens = injection.signature().zip(facts).map(|(signature, facts)| signature.tokens(facts));
-            let tokens = tokens.unwrap_or_default();
-            injection.request(tokens.last(), &mut self.to_upstream);
-            let statement = Statement::default();
-            self.state = State::Injecting { statement, outcome: None, tokens, is_whole: true };
-        }
-    }
-
-    fn on_injecting(&mut self, message: Frame<'_>) -> Result<Option<LoggedIn>, LoginEnd> {
-        let (State::Injecting { statement, outcome, tokens, is_whole }, Who::Tenant { injection, .. }) =
-            (&mut self.state, &self.who)
-        else {
-            return Err(unexpected(message).into());
-        };
-        match statement.on(message).ok_or_else(|| unexpected(message))? {
-            Progress::Waits => Ok(None),
-            Progress::Row => {
-                let row = DataRow::parse(message.body).map_err(LoginError::UpstreamProtocol)?;
-                let confirmed = match tokens.last() {
-                    token if *is_whole => injection.confirm(&row, token),
-                    None => Err(InjectionError::NotConfirmed),
-                    Some(token) => injection.confirm_signed(&row, token),
-                };
-                *outcome = Some(confirmed.map_err(LoginError::from)?);
-                Ok(None)
-            }
-            Progress::Ready => {
-                let outcome = outcome.take().ok_or(LoginError::NotConfirmed)?;
-                let left = std::mem::take(tokens);
-                self.require_idle(message)?;
-                self.on_outcome(outcome, left, message)
-            }
-        }
-    }
-
-    /// Finishes, or goes on to the context that is to be signed.
-    fn on_outcome(
-        &mut self,
-        outcome: Outcome,
-        mut tokens: Vec<Token>,
-        ready: Frame<'_>,
-    ) -> Result<Option<LoggedIn>, LoginEnd> {
-        let Who::Tenant { injection, .. } = &self.who else { return Err(unexpected(ready).into()) };
-        match outcome {
-            Outcome::Confirmed(confirmed) => {
-                let token = tokens.pop();
-                return Ok(Some(self.finish(Permit::Context(confirmed, token), ready)));
-            }
-            Outcome::Attached(facts) => {
-                tokens = injection.signature().map(|it| it.tokens(facts)).unwrap_or_default();
-            }
-            Outcome::Unverified => {
-                tokens.pop();
-            }
-        }
-        let token = tokens.last().ok_or(LoginError::NotVerified)?;
-        injection.sign(token, &mut self.to_upstream);
-        self.state = State::Injecting { statement: Statement::default(), outcome: None, tokens, is_whole: false };
-        Ok(None)
     }
 
     fn require_idle(&self, message: Frame<'_>) -> Result<(), LoginError> {
@@ -477,7 +355,7 @@ impl Login {
             cancel_key: self.cancel_key.take(),
             client_encoding: std::mem::take(&mut self.client_encoding),
             injection: match std::mem::replace(&mut self.who, Who::Bypass) {
-                Who::Tenant { injection, .. } => Some(injection),
+                Who::Tenant { injection, .. } => Some(injection.preferring(self.take_undone())),
                 Who::Bypass => None,
             },
         }

@@ -265,8 +265,8 @@ async fn establish(
     config: &Arc<Config>,
 ) -> Result<Session, Ended> {
     match admission.take_route() {
-        Route::Passthrough { packet, database } => {
-            let way = passthrough::Way { packet: &packet, database: &database };
+        Route::Passthrough { packet, database, settings } => {
+            let way = passthrough::Way { packet: &packet, database: &database, settings };
             let established = passthrough::establish(client, admission, way, shared, config).await;
             established.map(|session| Session::Passthrough(Box::new(session)))
         }

@@ -15,7 +15,7 @@ use super::login_error::{LoginEnd, LoginError, MAX_HELD_BACK};
 use super::proved::prove_client;
 use crate::cancel::CancelEntry;
 use crate::config::{Config, Relay};
-use crate::context::{Facts, Injection, InjectionError, RoleKey, Token};
+use crate::context::{Facts, Injection, InjectionError, RoleKey, SessionSettings, Token};
 use crate::error::Refusal;
 use crate::logins;
 use crate::net::Conn;
@@ -61,6 +61,8 @@ pub(super) struct Way<'a> {
     /// The startup packet.
     pub(super) packet: &'a [u8],
     pub(super) database: &'a str,
+    /// What is known of the role's own settings.
+    pub(super) settings: Option<SessionSettings>,
 }
 
 /// How much of a session the relay looks at.
@@ -145,6 +147,7 @@ pub(super) async fn establish(
         Box::pin(role.prove_upstream(client, upstream, shared, config)).await?;
         login = login.authenticated();
     }
+    login = login.settling(way.settings);
     let mut resolved = None;
     let resolve = async |upstream: &mut Conn<Socket>| {
         let Some(job) = &job else { return Err(Refusal::from(InjectionError::NotConfirmed).into()) };

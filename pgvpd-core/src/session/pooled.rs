@@ -321,7 +321,8 @@ async fn bind(lease: &mut Lease, injection: &Injection) -> Result<(Confirmed, Op
         let token = tokens.pop();
         let mut messages = Vec::with_capacity(1024);
         let (conn, parameters) = lease.parts();
-        let answer = match injection.calls(token.as_ref().zip(verifier), &mut messages) {
+        let calls = injection.calls(token.as_ref().zip(verifier), &mut messages);
+        let answer = match calls {
             Some(count) => run_calls(conn, parameters, &messages, count).await,
             None => {
                 injection.request(token.as_ref(), &mut messages);
@@ -333,7 +334,11 @@ async fn bind(lease: &mut Lease, injection: &Injection) -> Result<(Confirmed, Op
             Answer::Row(row) => row,
         };
         let row: Vec<Option<&[u8]>> = row.iter().map(Option::as_deref).collect();
-        match injection.confirm(&row, token.as_ref()).map_err(BindError::Injection)? {
+        let outcome = match calls {
+            Some(_) => injection.confirm_calls(row, token.as_ref()),
+            None => injection.confirm(&row, token.as_ref()),
+        };
+        match outcome.map_err(BindError::Injection)? {
             Outcome::Confirmed(confirmed) => return Ok((confirmed, token)),
             Outcome::Unverified if !tokens.is_empty() => {}
             Outcome::Unverified => return Err(BindError::Injection(InjectionError::NotVerified)),
