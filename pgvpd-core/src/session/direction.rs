@@ -21,8 +21,6 @@ pub(super) enum Done {
     Source,
     /// Writing failed.
     Sink,
-    /// The client has said that it leaves, and the sink has taken everything before that.
-    Left,
     /// The watch ended it; the bytes have not been passed on.
     Told(RelayEnd),
 }
@@ -105,7 +103,7 @@ impl Direction {
             }
             Look::Leave(bytes) => {
                 self.pending.extend(bytes);
-                self.progress = Progress::Ending(Done::Left);
+                self.progress = Progress::Ending(Done::Finished);
             }
         }
     }

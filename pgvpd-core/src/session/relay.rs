@@ -245,17 +245,17 @@ where
                 let Self { client, upstream, requests, answers, last_answers, .. } = self;
                 // A server that no longer reads may still have said why: only its own end of stream ends the session.
                 match requests.poll(cx, client, upstream, |chunk| watch.requests(chunk)) {
-                    Poll::Ready(Done::Source | Done::Left) => return Poll::Ready(RelayEnd::Client),
+                    Poll::Ready(Done::Source) => return Poll::Ready(RelayEnd::Client),
                     Poll::Ready(Done::Told(end)) => return Poll::Ready(end),
                     Poll::Ready(Done::Finished) => requests.poll_end(cx, upstream, watch),
                     Poll::Ready(Done::Sink) | Poll::Pending => {}
                 }
                 match answers.poll(cx, upstream, client, |chunk| watch.answers(chunk)) {
                     // It was told that the client has ended its stream.
-                    Poll::Ready(Done::Finished | Done::Source | Done::Left) if requests.has_ended() => {
+                    Poll::Ready(Done::Finished | Done::Source) if requests.has_ended() => {
                         return Poll::Ready(RelayEnd::Client);
                     }
-                    Poll::Ready(Done::Finished | Done::Source | Done::Left) => return Poll::Ready(RelayEnd::Upstream),
+                    Poll::Ready(Done::Finished | Done::Source) => return Poll::Ready(RelayEnd::Upstream),
                     Poll::Ready(Done::Sink) => return Poll::Ready(RelayEnd::Client),
                     Poll::Ready(Done::Told(end)) => return Poll::Ready(end),
                     Poll::Pending => {}
