@@ -2,10 +2,12 @@
 //! is in force.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use super::signature::{Signature, Token};
 use super::token::Facts;
 use crate::config::ContextSigning;
+use crate::random::Echo;
 use crate::resets::{Loss, Reset};
 use crate::tenant::{Identity, VariableName};
 use crate::wire::{
@@ -50,6 +52,17 @@ pub(crate) enum Outcome {
     Attached(Facts),
     /// The database has not verified the context: it knows another key, or none.
     Unverified,
+}
+
+/// Calls of functions, to be sent outside of a transaction.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    /// Their messages.
+    pub(crate) messages: Vec<u8>,
+    /// How many they are.
+    pub(crate) count: usize,
+    /// Those whose notices are the client's to see.
+    pub(crate) noted: Range<usize>,
 }
 
 /// Why a session cannot be handed over.
@@ -241,12 +254,12 @@ impl Injection {
         self.confirm_row(row, 0, &[], Extra::Token(token))
     }
 
-    /// Appends calls that set all of it, with this token where the context is signed, and gives their number. `None` where a value is
+    /// Calls that set all of it, with this token where the context is signed. `None` where a value is
     /// not ASCII: what it means would depend on an encoding, and [`Injection::request`] is the way.
     ///
     /// Their results are for [`Injection::confirm_calls`]. `verifier` is the number of `public.pgvpd_context`. The time limits that the
     /// client asked for are set last: the calls are not under them.
-    pub(crate) fn calls(&self, token: Option<(&Token, Function)>, out: &mut Vec<u8>) -> Option<usize> {
+    pub(crate) fn calls(&self, token: Option<(&Token, Function)>) -> Option<Calls> {
         let (preferences, limits) = self.preferences.split_at(self.preferences.len() - self.limits());
         let settings = || preferences.iter().chain(&self.settings);
         if !self.preferences.iter().chain(&self.settings).all(|(name, value)| name.is_ascii() && value.is_ascii()) {
@@ -257,6 +270,7 @@ impl Injection {
         let set = |name: &str, value: &str, out: &mut Vec<u8>| {
             function_call(out, BuiltIn::SetConfig.into(), &[name.as_bytes(), value.as_bytes(), b"f"]);
         };
+        let out = &mut Vec::with_capacity(1024);
         is_superuser(out);
         settings().for_each(|(name, value)| set(name, value, out));
         if let Some((token, verifier)) = token {
@@ -265,7 +279,9 @@ impl Injection {
         }
         is_superuser(out);
         limits.iter().for_each(|(name, value)| set(name, value, out));
-        Some(2 + self.preferences.len() + self.settings.len() + 2 * usize::from(token.is_some()))
+        let count = 2 + self.preferences.len() + self.settings.len() + 2 * usize::from(token.is_some());
+        // What the client asked for it is told of as a server of its own would.
+        Some(Calls { messages: std::mem::take(out), count, noted: 1..1 + preferences.len() })
     }
 
     /// Compares the results of [`Injection::calls`] with what was asked for.
@@ -288,8 +304,9 @@ impl Injection {
     /// Appends the messages that put back what a reset of the client's own has taken away: the context, signed again with this token,
     /// what the client asked for at its start, where it is as if it had not asked, and the role where there is none.
     ///
-    /// The statement has a name, and so leaves an unnamed one of the client's alone.
-    pub(crate) fn restore(&self, token: Option<&Token>, out: &mut Vec<u8>) {
+    /// The statement has a name, and so leaves an unnamed one of the client's alone; the name is the echo's, so that the client has
+    /// none like it.
+    pub(crate) fn restore(&self, token: Option<&Token>, echo: &Echo, out: &mut Vec<u8>) {
         let mut pairs: Vec<_> = self.preferences.iter().chain(&self.settings).map(pair).collect();
         let mut sql = format!("SELECT {IS_SUPERUSER}");
         for index in 0..pairs.len() {
@@ -314,7 +331,7 @@ impl Injection {
         }
         self.extra(token).ask(&mut sql, &mut pairs);
         let _ = write!(sql, ", {IS_SUPERUSER}");
-        bind_and_run_named(out, "pgvpd", &sql, &pairs);
+        run_echoed(sql, pairs, echo, out);
     }
 
     /// Compares the row that came back for [`Injection::restore`] with what was asked for.
@@ -322,21 +339,22 @@ impl Injection {
         &self,
         row: &[Option<&[u8]>],
         token: Option<&Token>,
+        echo: &Echo,
     ) -> Result<Outcome, InjectionError> {
-        self.confirm(row, token)
+        self.confirm(echo.between(row).ok_or(InjectionError::NotConfirmed)?, token)
     }
 
     /// Appends the messages that ask for what is needed to sign anew, ahead of [`Injection::restore`].
-    pub(crate) fn attach(&self, out: &mut Vec<u8>) {
+    pub(crate) fn attach(&self, echo: &Echo, out: &mut Vec<u8>) {
         let (mut sql, mut pairs) = (format!("SELECT {IS_SUPERUSER}"), Vec::new());
         Extra::Facts.ask(&mut sql, &mut pairs);
         let _ = write!(sql, ", {IS_SUPERUSER}");
-        bind_and_run_named(out, "pgvpd", &sql, &pairs);
+        run_echoed(sql, pairs, echo, out);
     }
 
     /// Reads what came back for [`Injection::attach`].
-    pub(crate) fn attached(row: &[Option<&[u8]>]) -> Result<Facts, InjectionError> {
-        match row {
+    pub(crate) fn attached(row: &[Option<&[u8]>], echo: &Echo) -> Result<Facts, InjectionError> {
+        match echo.between(row).unwrap_or_default() {
             [Some(_), facts, Some(_)] => facts.and_then(Facts::parse).ok_or(InjectionError::NoFacts),
             _ => Err(InjectionError::NotConfirmed),
         }
@@ -439,6 +457,13 @@ fn set_config(name: usize, value: usize) -> String {
 /// True for `statement_timeout` and its like.
 fn is_limit(name: &str) -> bool {
     normalize_setting_name(name).ends_with("_timeout")
+}
+
+/// Appends a statement that begins and ends its row with an echo, and has the echo's name.
+fn run_echoed<'p>(sql: String, mut pairs: Vec<(&'p str, &'p [u8])>, echo: &'p Echo, out: &mut Vec<u8>) {
+    pairs.push(("", echo.text().as_bytes()));
+    let (place, columns) = (2 * pairs.len(), sql.strip_prefix("SELECT ").unwrap_or(&sql));
+    bind_and_run_named(out, &echo.name(), &format!("SELECT ${place}, {columns}, ${place}"), &pairs);
 }
 
 fn pair((name, value): &(String, String)) -> (&str, &[u8]) {

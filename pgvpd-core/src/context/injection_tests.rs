@@ -153,3 +153,29 @@ fn a_preferred_signature_asks_only_that_the_tenant_is_read() {
     assert!(matches!(confirm(Some(&b"acme"[..])), Ok(Outcome::Confirmed(_))));
     assert!(matches!(confirm(None), Ok(Outcome::Unverified)));
 }
+
+#[test]
+fn what_is_put_back_is_confirmed_only_with_its_echo_and_has_its_name() {
+    let injection = injection("app.acme", &["app.current_tenant_id"]);
+    let (echo, other) = (Echo::new(), Echo::new());
+    let mut out = Vec::new();
+    injection.restore(None, &echo, &mut out);
+    let parse = TaggedFrames::new(&out, 10_000).next().expect("Parse").body.to_vec();
+    assert!(parse.starts_with(echo.name().as_bytes()));
+    let (off, mine) = (Some(&b"off"[..]), Some(echo.text().as_bytes()));
+    let (theirs, context) = (Some(other.text().as_bytes()), [off, Some(&b"acme"[..]), Some(b"app"), off]);
+    let confirmed = |first, last| {
+        let row = [&[first][..], &context, &[last]].concat();
+        injection.confirm_restored(&row, None, &echo).is_ok()
+    };
+    assert!(confirmed(mine, mine));
+    assert!(
+        !confirmed(mine, theirs) && !confirmed(theirs, mine) && !confirmed(theirs, theirs) && !confirmed(None, None)
+    );
+    assert!(injection.confirm_restored(&context, None, &echo).is_err());
+
+    let facts = Some(&b"(7,1700000000000000,42)"[..]);
+    assert!(Injection::attached(&[mine, off, facts, off, mine], &echo).is_ok());
+    assert!(Injection::attached(&[theirs, off, facts, off, theirs], &echo).is_err());
+    assert!(Injection::attached(&[off, facts, off], &echo).is_err());
+}

@@ -7,7 +7,7 @@ mod scope;
 mod signature;
 mod token;
 
-pub(crate) use injection::{Confirmed, Injection, InjectionError, Outcome, TOKEN};
+pub(crate) use injection::{Calls, Confirmed, Injection, InjectionError, Outcome, TOKEN};
 pub(crate) use role_check::{RoleChecks, RoleFault, RoleKey, ask as ask_about_role, read as read_about_role};
 pub(crate) use role_settings::{
     NOTE, RoleSettings, SessionSettings, SettingsKey, has_transaction_timeout, survey as survey_settings,

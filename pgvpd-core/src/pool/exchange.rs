@@ -1,14 +1,21 @@
 //! Conversations of the proxy's own on a connection that nobody else uses at the moment. Every answer is expected; one that is not
 //! ends the connection's use.
+//!
+//! Each begins and ends with a call whose result is a random value ([`Echo`]): the server answers in order, so that what comes
+//! between the two is the answer to what was asked between them, whatever was outstanding before.
+
+use std::ops::Range;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
+use crate::context::Calls;
 use crate::net::Conn;
+use crate::random::Echo;
 use crate::upstream::Parameters;
 use crate::wire::{
-    DataRow, ErrorFields, FunctionCallResponse, ParameterStatus, TransactionStatus, WireError, sync as sync_message,
-    tag,
+    BuiltIn, DataRow, ErrorFields, FunctionCallResponse, ParameterStatus, TransactionStatus, WireError, function_call,
+    notice_response, tag,
 };
 
 /// The longest message that an answer may have.
@@ -16,6 +23,9 @@ const MAX_MESSAGE: usize = 256 * 1024;
 
 /// Notices, notifications and reports that may come before one answer.
 const MAX_ASIDES: usize = 10_000;
+
+/// The most that is kept of notices.
+const MAX_NOTICES: usize = 16 * 1024;
 
 /// Why a conversation is no basis for going on.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +42,9 @@ pub(crate) enum ExchangeError {
     /// Another message than the one that was due.
     #[error("unexpected message of type {0:?}")]
     Unexpected(char),
+    /// What came answers something that was asked before.
+    #[error("an answer to another request")]
+    Foreign,
     /// An error where none may be.
     #[error("{0}")]
     Failed(String),
@@ -52,11 +65,14 @@ pub(crate) struct Answers<'a, S> {
     parameters: &'a mut Parameters,
     /// ReadyForQuery messages that may come first, and are somebody else's.
     spare_ready: u32,
+    /// Notices that are the client's to see, as messages.
+    notices: Vec<u8>,
+    keeps_notices: bool,
 }
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Answers<'a, S> {
     pub(crate) fn new(conn: &'a mut Conn<S>, parameters: &'a mut Parameters) -> Self {
-        Self { conn, parameters, spare_ready: 0 }
+        Self { conn, parameters, spare_ready: 0, notices: Vec::new(), keeps_notices: false }
     }
 
     /// The same, after so many ReadyForQuery messages at most that belong to what was asked before.
@@ -77,6 +93,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Answers<'a, S> {
                 tag::PARAMETER_STATUS => {
                     let status = ParameterStatus::parse(&body)?;
                     self.parameters.set(status.name, status.value);
+                }
+                tag::NOTICE_RESPONSE if self.keeps_notices && self.notices.len() + body.len() < MAX_NOTICES => {
+                    notice_response(&mut self.notices, &body);
                 }
                 tag::NOTICE_RESPONSE | tag::NOTIFICATION_RESPONSE => {}
                 tag::READY_FOR_QUERY if self.spare_ready > 0 => self.spare_ready -= 1,
@@ -148,15 +167,31 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Answers<'a, S> {
         Ok(result)
     }
 
+    /// The result of [`ask_echo`].
+    pub(crate) async fn expect_echo(&mut self, echo: &Echo) -> Result<(), ExchangeError> {
+        match self.expect_result().await? {
+            Ok(Some(value)) if echo.is(&value) => Ok(()),
+            Ok(_) => Err(ExchangeError::Foreign),
+            Err(body) => Err(ExchangeError::Failed(ErrorFields::new(&body).summary())),
+        }
+    }
+
     /// The results of so many calls as a row, or the first error.
     pub(super) async fn expect_results(&mut self, count: usize) -> Result<Answer, ExchangeError> {
+        self.expect_results_noting(count, 0..0).await
+    }
+
+    /// The same, with the notices of some of them kept.
+    async fn expect_results_noting(&mut self, count: usize, noted: Range<usize>) -> Result<Answer, ExchangeError> {
         let (mut row, mut error) = (Vec::with_capacity(count), None);
-        for _ in 0..count {
+        for call in 0..count {
+            self.keeps_notices = noted.contains(&call);
             match self.expect_result().await? {
                 Ok(value) => row.push(value),
                 Err(body) => error = error.or(Some(body)),
             }
         }
+        self.keeps_notices = false;
         Ok(error.map_or(Answer::Row(row), Answer::Error))
     }
 
@@ -169,6 +204,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Answers<'a, S> {
     }
 }
 
+/// Appends the call with which an exchange begins and ends.
+pub(crate) fn ask_echo(echo: &Echo, out: &mut Vec<u8>) {
+    function_call(out, BuiltIn::TextIn.into(), &[echo.text().as_bytes()]);
+}
+
 /// Sends the bytes of a statement with one row, outside of a transaction, and reads what comes of it.
 pub(crate) async fn run_statement<S>(
     conn: &mut Conn<S>,
@@ -178,41 +218,54 @@ pub(crate) async fn run_statement<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    send(conn, messages).await?;
+    let echo = Echo::new();
+    send(conn, &between_echoes(&echo, messages)).await?;
     let mut answers = Answers::new(conn, parameters);
+    answers.expect_echo(&echo).await?;
     let answer = answers.expect_row().await?;
+    answers.expect_echo(&echo).await?;
     answers.expect_silence()?;
     Ok(answer)
 }
 
-/// Sends so many calls, outside of a transaction, and reads what comes of them.
+/// Sends calls, and reads what comes of them, and the notices that the client is to see.
 pub(crate) async fn run_calls<S>(
     conn: &mut Conn<S>,
     parameters: &mut Parameters,
-    messages: &[u8],
-    count: usize,
-) -> Result<Answer, ExchangeError>
+    calls: &Calls,
+) -> Result<(Answer, Vec<u8>), ExchangeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    send(conn, messages).await?;
+    let echo = Echo::new();
+    send(conn, &between_echoes(&echo, &calls.messages)).await?;
     let mut answers = Answers::new(conn, parameters);
-    let answer = answers.expect_results(count).await?;
+    answers.expect_echo(&echo).await?;
+    let answer = answers.expect_results_noting(calls.count, calls.noted.clone()).await?;
+    answers.expect_echo(&echo).await?;
     answers.expect_silence()?;
-    Ok(answer)
+    Ok((answer, answers.notices))
 }
 
 /// One round trip without effect.
-pub(super) async fn sync<S>(conn: &mut Conn<S>, parameters: &mut Parameters) -> Result<(), ExchangeError>
+pub(super) async fn check<S>(conn: &mut Conn<S>, parameters: &mut Parameters) -> Result<(), ExchangeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut message = Vec::new();
-    sync_message(&mut message);
+    let (echo, mut message) = (Echo::new(), Vec::new());
+    ask_echo(&echo, &mut message);
     send(conn, &message).await?;
     let mut answers = Answers::new(conn, parameters);
-    answers.expect_idle().await?;
+    answers.expect_echo(&echo).await?;
     answers.expect_silence()
+}
+
+fn between_echoes(echo: &Echo, messages: &[u8]) -> Vec<u8> {
+    let mut all = Vec::with_capacity(messages.len() + 128);
+    ask_echo(echo, &mut all);
+    all.extend_from_slice(messages);
+    ask_echo(echo, &mut all);
+    all
 }
 
 pub(crate) async fn send<S>(conn: &mut Conn<S>, messages: &[u8]) -> Result<(), ExchangeError>

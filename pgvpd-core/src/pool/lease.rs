@@ -190,7 +190,7 @@ impl Lease {
     /// One round trip without effect.
     pub(super) async fn check(&mut self) -> Result<(), ExchangeError> {
         let (conn, parameters) = self.parts();
-        exchange::sync(conn, parameters).await
+        exchange::check(conn, parameters).await
     }
 
     /// What contexts are signed for on it, once that is known.

@@ -21,7 +21,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
-pub(crate) use exchange::{Answer, Answers, ExchangeError, run_calls, run_statement, send};
+pub(crate) use exchange::{Answer, Answers, ExchangeError, ask_echo, run_calls, run_statement, send};
 use figures::{PoolCounters, count};
 pub use figures::{PoolStats, PoolStatus};
 pub(crate) use lease::{Attachment, Lease};

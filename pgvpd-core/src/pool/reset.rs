@@ -2,7 +2,7 @@
 //! connection is closed.
 //!
 //! ```text
-//! session over ─► cancel requests done ─► answers drained ─► ROLLBACK ─► DISCARD ALL ─► setseed, attach, blank context ─► Clean
+//! session over ─► cancel requests done ─► answers drained ─► ROLLBACK ─► echo, DISCARD ALL, setseed, attach, blank context, echo ─► Clean
 //!                        └────────────────────┴── too long, unexpected ─► closed
 //! ```
 
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::exchange::{Answer, Answers, ExchangeError, send};
+use super::exchange::{Answer, Answers, ExchangeError, ask_echo, send};
 use crate::context::{Facts, TOKEN};
 use crate::net::Conn;
-use crate::random::random_bytes;
+use crate::random::{Echo, random_bytes};
 use crate::tenant::VariableName;
 use crate::upstream::Parameters;
 use crate::wire::{BuiltIn, ErrorFields, Function, TransactionStatus, function_call, query};
@@ -70,7 +70,20 @@ pub(crate) async fn clean_up<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    tokio::time::timeout(RESET_TIMEOUT, undo(conn, parameters, left, variables, attach, &seed()))
+    clean_up_with(conn, parameters, left, (variables, attach), (&seed(), &Echo::new())).await
+}
+
+async fn clean_up_with<S>(
+    conn: &mut Conn<S>,
+    parameters: &mut Parameters,
+    left: LeftBehind,
+    context: (&[VariableName], Option<Function>),
+    random: (&str, &Echo),
+) -> Result<Clean, ResetError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    tokio::time::timeout(RESET_TIMEOUT, undo(conn, parameters, left, context, random))
         .await
         .unwrap_or(Err(ResetError::Timeout))
 }
@@ -79,9 +92,8 @@ async fn undo<S>(
     conn: &mut Conn<S>,
     parameters: &mut Parameters,
     LeftBehind { status, spare_ready }: LeftBehind,
-    variables: &[VariableName],
-    attach: Option<Function>,
-    seed: &str,
+    (variables, attach): (&[VariableName], Option<Function>),
+    (seed, echo): (&str, &Echo),
 ) -> Result<Clean, ResetError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -90,6 +102,8 @@ where
     if status != TransactionStatus::Idle {
         query(&mut messages, "ROLLBACK");
     }
+    // A failed transaction takes no call. What comes before the echo cannot be taken for what comes after it.
+    ask_echo(echo, &mut messages);
     query(&mut messages, "DISCARD ALL");
     // `random()` survives DISCARD ALL: who seeded it would know what it gives the next session.
     function_call(&mut messages, BuiltIn::SetSeed.into(), &[seed.as_bytes()]);
@@ -100,17 +114,20 @@ where
     for name in std::iter::once("role").chain(attach.map(|_| TOKEN)).chain(names) {
         function_call(&mut messages, BuiltIn::CurrentSetting.into(), &[name.as_bytes(), b"t"]);
     }
+    ask_echo(echo, &mut messages);
     send(conn, &messages).await?;
 
     let mut answers = Answers::new(conn, parameters).after_spare_ready(spare_ready);
     if status != TransactionStatus::Idle {
         answers.expect_command(b"ROLLBACK").await?;
     }
+    answers.expect_echo(echo).await?;
     answers.expect_command(b"DISCARD ALL").await?;
     let row = match answers.expect_results(2 + 2 * usize::from(attach.is_some()) + variables.len()).await? {
         Answer::Row(row) => row,
         Answer::Error(body) => return Err(ExchangeError::Failed(ErrorFields::new(&body).summary()).into()),
     };
+    answers.expect_echo(echo).await?;
     answers.expect_silence()?;
     let (facts, row) = match (attach, row.as_slice()) {
         (None, [_seeded, row @ ..]) => (None, row),

@@ -12,7 +12,8 @@ use super::definition::{Resolver, Source};
 use super::fault::{Fault, MAX_VALUES, is_unavailable};
 use crate::context::{Facts, InjectionError, Scope, Token};
 use crate::net::Conn;
-use crate::pool::{Answer, Answers, ExchangeError, run_statement, send};
+use crate::pool::{Answer, Answers, ExchangeError, ask_echo, run_statement, send};
+use crate::random::Echo;
 use crate::upstream::Parameters;
 use crate::wire::{DataRow, ErrorFields, RowDescription, bind_values, bind_values_described, tag};
 
@@ -109,7 +110,8 @@ async fn ask_with<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut messages = Vec::with_capacity(2048);
+    let (echo, mut messages) = (Echo::new(), Vec::with_capacity(2048));
+    ask_echo(&echo, &mut messages);
     for Question { resolver, params } in questions {
         let Source::Sql(query) = &resolver.source else { continue };
         scope.open(token, limit, &mut messages);
@@ -120,8 +122,10 @@ where
     if moves_nonce {
         bind_values(&mut messages, ATTACH, &[]);
     }
+    ask_echo(&echo, &mut messages);
     send(site.conn, &messages).await.map_err(gone)?;
     let mut answers = Answers::new(site.conn, site.parameters);
+    answers.expect_echo(&echo).await.map_err(gone)?;
     let (mut verdicts, mut is_verified) = (Vec::with_capacity(questions.len()), true);
     for Question { resolver, .. } in questions {
         match one(&mut answers, scope, token, resolver, limit).await {
@@ -141,6 +145,7 @@ where
         site.facts = Some(facts(answers.expect_row().await.map_err(gone)?)?);
         answers = Answers::new(site.conn, site.parameters);
     }
+    answers.expect_echo(&echo).await.map_err(gone)?;
     answers.expect_silence().map_err(gone)?;
     Ok(is_verified.then_some(verdicts))
 }

@@ -6,17 +6,29 @@ use super::*;
 use crate::tenant::IdentityRules;
 use crate::wire::{Frame, TaggedFrames};
 
-/// A server that answers only when so many Syncs have come, with these bytes for each.
+/// A server that answers only when so many Syncs have come, with these bytes for each, between the echoes that are asked for.
 async fn server(mut stream: DuplexStream, answers: Vec<Vec<u8>>) -> usize {
     let (mut received, mut answers, mut reads) = (Vec::new(), VecDeque::from(answers), 0);
     let syncs = |bytes: &[u8]| TaggedFrames::new(bytes, 100_000).filter(|Frame { tag, .. }| *tag == tag::SYNC).count();
-    while syncs(&received) < answers.len() {
+    let echoes = |bytes: &[u8]| {
+        let calls = TaggedFrames::new(bytes, 100_000).filter(|Frame { tag, .. }| *tag == tag::FUNCTION_CALL);
+        // The number of the function, no formats, one argument and its length come before it.
+        calls.map(|call| call.body[12..44].to_vec()).collect::<Vec<_>>()
+    };
+    while syncs(&received) < answers.len() || echoes(&received).len() < 2 {
         assert_ne!(stream.read_buf(&mut received).await.expect("read"), 0, "it asks for all at once");
         reads += 1;
     }
+    let echo = |value: &Vec<u8>| {
+        let result = [&32_u32.to_be_bytes()[..], value].concat();
+        [message(b'V', &result), message(b'Z', b"I")].concat()
+    };
+    let [first, last] = &echoes(&received)[..] else { panic!("two echoes") };
+    stream.write_all(&echo(first)).await.expect("written");
     while let Some(answer) = answers.pop_front() {
         stream.write_all(&answer).await.expect("written");
     }
+    stream.write_all(&echo(last)).await.expect("written");
     reads
 }
 

@@ -17,6 +17,7 @@
 use super::relay::RelayEnd;
 use crate::context::{Injection, InjectionError, Outcome, Token};
 use crate::error::Refusal;
+use crate::random::Echo;
 use crate::resets::{Loss, Reset};
 use crate::tenant::VariableName;
 use crate::wire::{DataRow, ErrorFields, Frame, Parsed, Severity, TransactionStatus, flush, frame, query, sync, tag};
@@ -83,6 +84,8 @@ enum State {
 /// The server's answers so far, and how many of them were due.
 #[derive(Debug, PartialEq, Eq)]
 struct Exchange {
+    /// What the row has to bring back.
+    echo: Echo,
     received: Vec<u8>,
     due: &'static [u8],
     step: usize,
@@ -187,11 +190,11 @@ impl Keeper {
         let (exchange, mut messages) = (Exchange::new(is_synced), Vec::new());
         match self.lost.take()? {
             Lost::Context => {
-                self.injection.restore(self.tokens.last(), &mut messages);
+                self.injection.restore(self.tokens.last(), &exchange.echo, &mut messages);
                 self.state = State::Restoring(exchange);
             }
             Lost::Nonce => {
-                self.injection.attach(&mut messages);
+                self.injection.attach(&exchange.echo, &mut messages);
                 self.state = State::Attaching(exchange);
             }
         }
@@ -228,12 +231,12 @@ impl Keeper {
             chunk = rest;
             let refused = |error: InjectionError| RelayEnd::Refused(Refusal::from(error));
             let state = std::mem::replace(&mut self.state, State::Settled);
-            if let State::Refusing(_) = state {
+            let (State::Attaching(Exchange { echo, .. }) | State::Restoring(Exchange { echo, .. })) = &state else {
                 continue;
-            }
+            };
             let row = DataRow::parse(&row).map_err(RelayEnd::UpstreamProtocol)?;
             if let State::Attaching(_) = state {
-                let facts = Injection::attached(&row).map_err(refused)?;
+                let facts = Injection::attached(&row, echo).map_err(refused)?;
                 // A pool's next session must not be able to use what is signed now.
                 if !self.is_own && !facts.can_be_voided() {
                     return Err(refused(InjectionError::NoFacts));
@@ -243,7 +246,7 @@ impl Keeper {
                 restored.for_server = self.restoration(is_synced);
                 continue;
             }
-            match self.injection.confirm_restored(&row, self.tokens.last()).map_err(refused)? {
+            match self.injection.confirm_restored(&row, self.tokens.last(), echo).map_err(refused)? {
                 Outcome::Confirmed(_) => {
                     self.is_put_back_inside |= !is_synced || status != TransactionStatus::Idle;
                 }
@@ -273,7 +276,7 @@ fn ended(mut messages: Vec<u8>, is_synced: bool) -> Vec<u8> {
 impl Exchange {
     fn new(is_synced: bool) -> Self {
         let due: &[u8] = if is_synced { &ANSWERS } else { UNSYNCED_ANSWERS };
-        Self { received: Vec::new(), due, step: 0, row: Vec::new(), is_synced }
+        Self { echo: Echo::new(), received: Vec::new(), due, step: 0, row: Vec::new(), is_synced }
     }
 
     /// Reads on. Gives the row and what follows the last answer once all have come.

@@ -56,7 +56,16 @@ pub(super) struct BoundLease {
     injection: Injection,
     /// The signed context that the database has verified, where contexts are signed.
     token: Option<Token>,
+    /// The server's notices about what the client asked for at its start, as messages.
+    notices: Vec<u8>,
     _confirmed: Confirmed,
+}
+
+/// What has been set on a connection.
+struct Bound {
+    confirmed: Confirmed,
+    token: Option<Token>,
+    notices: Vec<u8>,
 }
 
 /// A session that is ready to be relayed; ReadyForQuery is queued for the client.
@@ -110,16 +119,17 @@ pub(super) async fn establish(
     record.has_backend(bound.lease.cancel_key());
     let cancel = bound.lease.cancel_key().cloned();
     let cancel = cancel.map(|backend| shared.cancels.issue(secret_bytes, backend, config.upstream.clone()));
-    client.queue(&greeting(&bound.lease, cancel.as_ref()));
+    client.queue(&greeting(&bound, cancel.as_ref()));
     shared.counters.count_session(record.who.tenant.as_ref(), record.database(), config.metrics_tenants);
     let (query_timeout, config) = (admission.query_timeout(), Arc::clone(config));
     Ok(PooledSession { bound, membership, seat, query_timeout, cancel, config })
 }
 
 /// What stands between AuthenticationOk and the first query.
-fn greeting(lease: &Lease, cancel: Option<&CancelEntry>) -> Vec<u8> {
+fn greeting(bound: &BoundLease, cancel: Option<&CancelEntry>) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
-    for (name, value) in lease.parameters().iter() {
+    out.extend_from_slice(&bound.notices);
+    for (name, value) in bound.lease.parameters().iter() {
         parameter_status(&mut out, name, value);
     }
     if let Some(entry) = cancel {
@@ -175,6 +185,9 @@ async fn bind_one(
         None => None,
         Some(job) => Some(resolve(job, None, shared, config).await?),
     };
+    // A backend may go at any time. One that had been idle is replaced, and so is one that has just been made, once.
+    let mut may_try_again = true;
+    let mut is_worth_another = |lease: &Lease| lease.is_reused() || std::mem::take(&mut may_try_again);
     loop {
         let since = Instant::now();
         record.meter.set_state(SessionState::Waiting);
@@ -186,8 +199,8 @@ async fn bind_one(
         let patience = patience(&lease, deadline);
         match timeout(patience, check_role(&mut lease, &injection, shared, config)).await.unwrap_or(SILENT) {
             Ok(()) => {}
-            Err(Failure::Exchange(error)) if lease.is_reused() => {
-                debug!(pool = %key, %error, "an idle connection failed");
+            Err(Failure::Exchange(error)) if is_worth_another(&lease) => {
+                debug!(pool = %key, %error, "a connection failed");
                 drop(lease.finish());
                 continue;
             }
@@ -196,8 +209,8 @@ async fn bind_one(
         let resolved = match &job {
             Some(job) if ahead.is_none() => match resolve(job, Some(&mut lease), shared, config).await {
                 Ok(resolved) => Some(resolved),
-                Err(Failure::Resolve(error)) if lease.is_reused() && error.is_of_the_connection() => {
-                    debug!(pool = %key, %error, "an idle connection failed");
+                Err(Failure::Resolve(error)) if error.is_of_the_connection() && is_worth_another(&lease) => {
+                    debug!(pool = %key, %error, "a connection failed");
                     continue;
                 }
                 // Who is refused again and again must not keep the pool making connections.
@@ -214,13 +227,13 @@ async fn bind_one(
         let injecting = bind(&mut lease, with_found.as_ref().unwrap_or(&injection));
         let injected = timeout(patience, shared.phases.time(Phase::Inject, injecting)).await;
         match injected.unwrap_or(Err(BindError::Exchange(ExchangeError::Silent))) {
-            Ok((confirmed, token)) => {
+            Ok(Bound { confirmed, token, notices }) => {
                 let (resolved, injection) = (job.zip(resolved.or(ahead)), with_found.unwrap_or(injection));
                 let lease = lease.finish();
-                return Ok(BoundLease { lease, resolved, injection, token, _confirmed: confirmed });
+                return Ok(BoundLease { lease, resolved, injection, token, notices, _confirmed: confirmed });
             }
-            Err(BindError::Exchange(error)) if lease.is_reused() => {
-                debug!(pool = %key, %error, "an idle connection failed");
+            Err(BindError::Exchange(error)) if is_worth_another(&lease) => {
+                debug!(pool = %key, %error, "a connection failed");
                 drop(lease.finish());
             }
             // The functions have other numbers since.
@@ -309,7 +322,7 @@ async fn check_role(lease: &mut Lease, injection: &Injection, shared: &Shared, c
 
 /// Sets what the client asked for, the context and the role, and sees that PostgreSQL has confirmed them, and has verified the context
 /// where it is signed. Not to be cancelled half-way without dropping the lease.
-async fn bind(lease: &mut Lease, injection: &Injection) -> Result<(Confirmed, Option<Token>), BindError> {
+async fn bind(lease: &mut Lease, injection: &Injection) -> Result<Bound, BindError> {
     let (mut tokens, verifier) = match injection.signature() {
         None => (Vec::new(), None),
         Some(signature) => {
@@ -319,17 +332,18 @@ async fn bind(lease: &mut Lease, injection: &Injection) -> Result<(Confirmed, Op
     };
     loop {
         let token = tokens.pop();
-        let mut messages = Vec::with_capacity(1024);
         let (conn, parameters) = lease.parts();
-        let calls = injection.calls(token.as_ref().zip(verifier), &mut messages);
-        let answer = match calls {
-            Some(count) => run_calls(conn, parameters, &messages, count).await,
+        let calls = injection.calls(token.as_ref().zip(verifier));
+        let answer = match &calls {
+            Some(calls) => run_calls(conn, parameters, calls).await,
             None => {
+                let mut messages = Vec::with_capacity(1024);
                 injection.request(token.as_ref(), &mut messages);
-                run_statement(conn, parameters, &messages).await
+                run_statement(conn, parameters, &messages).await.map(|answer| (answer, Vec::new()))
             }
         };
-        let row = match answer.map_err(BindError::Exchange)? {
+        let (answer, notices) = answer.map_err(BindError::Exchange)?;
+        let row = match answer {
             Answer::Error(body) => return Err(BindError::Refused(body)),
             Answer::Row(row) => row,
         };
@@ -339,7 +353,7 @@ async fn bind(lease: &mut Lease, injection: &Injection) -> Result<(Confirmed, Op
             None => injection.confirm(&row, token.as_ref()),
         };
         match outcome.map_err(BindError::Injection)? {
-            Outcome::Confirmed(confirmed) => return Ok((confirmed, token)),
+            Outcome::Confirmed(confirmed) => return Ok(Bound { confirmed, token, notices }),
             Outcome::Unverified if !tokens.is_empty() => {}
             Outcome::Unverified => return Err(BindError::Injection(InjectionError::NotVerified)),
             Outcome::Attached(_) => return Err(BindError::Injection(InjectionError::NotConfirmed)),

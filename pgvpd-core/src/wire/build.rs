@@ -79,6 +79,11 @@ pub fn fatal_error_response(out: &mut Vec<u8>, body: &[u8]) {
     });
 }
 
+/// Appends a NoticeResponse with this body, as a server's, to `out`.
+pub fn notice_response(out: &mut Vec<u8>, body: &[u8]) {
+    message(out, tag::NOTICE_RESPONSE, |out| out.extend(body));
+}
+
 /// Appends AuthenticationCleartextPassword to `out`.
 pub fn authentication_cleartext_password(out: &mut Vec<u8>) {
     authentication(out, 3, &[]);
@@ -226,6 +231,8 @@ pub enum BuiltIn {
     SetConfig = 2078,
     /// `setseed(double precision) returns void`
     SetSeed = 1599,
+    /// `textin(cstring) returns text`: its argument.
+    TextIn = 46,
 }
 
 /// A function by its number (`pg_proc.oid`).

@@ -32,8 +32,8 @@ pub use build::{
     BuiltIn, ErrorResponse, Function, Severity, authentication_cleartext_password, authentication_md5_password,
     authentication_ok, authentication_sasl, authentication_sasl_continue, authentication_sasl_final, backend_key_data,
     bind_and_run, bind_and_run_named, bind_pairs, bind_values, bind_values_described, fatal_error_response, flush,
-    function_call, negotiate_protocol_version, parameter_status, password_message, query, sasl_initial_response,
-    sasl_response, ssl_request, sync,
+    function_call, negotiate_protocol_version, notice_response, parameter_status, password_message, query,
+    sasl_initial_response, sasl_response, ssl_request, sync,
 };
 pub use errors::ErrorReplacement;
 pub use frame::{Frame, TaggedFrames, frame, tag};
