@@ -193,7 +193,7 @@ pub(crate) fn attacks() -> Vec<Attack> {
     attacks
 }
 
-fn bind(portal: &str, statement: &str, values: &[&[u8]], out: &mut BytesMut) {
+pub(crate) fn bind(portal: &str, statement: &str, values: &[&[u8]], out: &mut BytesMut) {
     let put = |value: &&[u8], out: &mut BytesMut| {
         out.extend_from_slice(value);
         Ok(postgres_protocol::IsNull::No)

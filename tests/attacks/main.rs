@@ -27,6 +27,7 @@
 mod attack;
 mod channels;
 mod context;
+mod counts;
 mod crowding;
 mod facts;
 mod limits;
@@ -61,6 +62,7 @@ fn attacks(mode: Mode) -> Vec<Attack> {
         system::attacks(),
         startup::attacks(),
         pool::attacks(),
+        counts::attacks(),
         channels::attacks(),
         crowding::attacks(),
         token::attacks(),

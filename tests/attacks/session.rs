@@ -108,6 +108,16 @@ impl Session {
         Some(message)
     }
 
+    /// The next message, where one comes so soon.
+    pub(crate) async fn message_within(&mut self, time: Duration) -> Option<(u8, Vec<u8>)> {
+        // A message that has begun is read to its end: the stream is of use afterwards.
+        let mut first = [0];
+        match tokio::time::timeout(time, self.stream.peek(&mut first)).await {
+            Ok(Ok(1..)) => self.message().await,
+            _ => None,
+        }
+    }
+
     /// Everything up to the next ReadyForQuery.
     pub(crate) async fn reply(&mut self) -> Reply {
         let mut messages = Vec::new();

@@ -4,6 +4,7 @@
 // `crate::support` in the files below.
 use ::support;
 
+mod accounting;
 mod admin;
 mod admin_access;
 mod audit_log;
