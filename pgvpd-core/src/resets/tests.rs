@@ -132,8 +132,8 @@ fn what_is_not_utf8_is_not_read_and_what_is_silent_is_said() {
     let found = summarize(b"SELECT '\x83\x5c'; RESET ALL; TABLE t", loss(true));
     assert_eq!(found, Summary::UNREAD);
     assert!(!summarize(b"SELECT '\x83'", loss(true)).resets);
-    assert!(super::tests::found("SET SESSION AUTHORIZATION DEFAULT").is_silent);
-    assert!(!super::tests::found("RESET ROLE").is_silent);
+    assert!(found("SET SESSION AUTHORIZATION DEFAULT").is_silent);
+    assert!(!found("RESET ROLE").is_silent);
 }
 
 /// A statement, and what it counts as.

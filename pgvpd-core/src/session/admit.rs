@@ -46,7 +46,7 @@ pub(super) struct Admission {
 #[derive(Debug)]
 pub(super) enum Route {
     /// It gets one of its own to this database, with this startup packet.
-    Passthrough { packet: Vec<u8>, database: Box<str>, settings: Option<SessionSettings> },
+    Passthrough { packet: Vec<u8>, database: Box<str>, settings: Option<Box<SessionSettings>> },
     /// It gets one from the pool of its role in this database.
     Pool { database: Box<str> },
 }
@@ -138,9 +138,9 @@ fn route(
             }
             let settings = match config.context_in_startup {
                 false => None,
-                true => Some(session_settings(&startup, identity, &database, shared, config)?),
+                true => Some(Box::new(session_settings(&startup, identity, &database, shared, config)?)),
             };
-            startup.parameters.extend(settings.iter().flat_map(SessionSettings::pins).cloned());
+            startup.parameters.extend(settings.iter().flat_map(|settings| settings.pins()).cloned());
             let packet = startup.encode().ok_or(LoginError::StartupTooLong)?;
             Ok((injection, Route::Passthrough { packet, database, settings }))
         }

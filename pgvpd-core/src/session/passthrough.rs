@@ -62,7 +62,7 @@ pub(super) struct Way<'a> {
     pub(super) packet: &'a [u8],
     pub(super) database: &'a str,
     /// What is known of the role's own settings.
-    pub(super) settings: Option<SessionSettings>,
+    pub(super) settings: Option<Box<SessionSettings>>,
 }
 
 /// How much of a session the relay looks at.
@@ -147,7 +147,7 @@ pub(super) async fn establish(
         Box::pin(role.prove_upstream(client, upstream, shared, config)).await?;
         login = login.authenticated();
     }
-    login = login.settling(way.settings);
+    login = login.settling(way.settings.map(|settings| *settings));
     let mut resolved = None;
     let resolve = async |upstream: &mut Conn<Socket>| {
         let Some(job) = &job else { return Err(Refusal::from(InjectionError::NotConfirmed).into()) };
