@@ -95,6 +95,10 @@ async fn no_setting_of_a_role_reaches_a_later_session() -> TestResult {
     for round in 0..3 {
         close_idle(&own).await;
         for ((name, proxy), before) in proxies.iter().zip(&before) {
+            if round == 0 {
+                // Among them are limits of a millisecond, to which a busy server can come before the proxy's first word.
+                drop(proxy.try_log_in("app_user.globex").await);
+            }
             let client = proxy.log_in("app_user.globex").await;
             let differing: Vec<_> =
                 settings(&client).await.into_iter().filter(|(name, value)| before.get(name) != Some(value)).collect();
