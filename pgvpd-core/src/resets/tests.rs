@@ -129,8 +129,8 @@ fn a_query_is_neutral_where_nothing_in_it_needs_the_context() {
 
 #[test]
 fn what_is_not_utf8_is_not_read_and_what_is_silent_is_said() {
-    let found = summarize(b"SELECT '\x83\x5c'; RESET ALL; TABLE t", loss(true));
-    assert_eq!(found, Summary::UNREAD);
+    let unread = summarize(b"SELECT '\x83\x5c'; RESET ALL; TABLE t", loss(true));
+    assert_eq!(unread, Summary::UNREAD);
     assert!(!summarize(b"SELECT '\x83'", loss(true)).resets);
     assert!(found("SET SESSION AUTHORIZATION DEFAULT").is_silent);
     assert!(!found("RESET ROLE").is_silent);
