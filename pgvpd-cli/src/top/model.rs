@@ -294,10 +294,10 @@ mod tests {
         model.take(status(12.0, 130, 24));
         assert!(model.summary()[1].contains("logins 15.0/s"), "{:?}", model.summary());
         assert_eq!(model.rows(Table::Tenants, None)[0][3], "2.0");
-        let mut anew = status(1.0, 5, 1);
-        anew["started"] = "2026-01-02T00:00:00Z".into();
-        model.take(anew);
-        assert!(model.summary()[1].contains("logins 0.0/s"));
+        let mut restarted = status(1.0, 5, 1);
+        restarted["started"] = "2026-01-02T00:00:00Z".into();
+        model.take(restarted);
+        assert!(model.summary()[1].contains("logins –/s"), "{:?}", model.summary());
     }
 
     #[test]

@@ -29,7 +29,7 @@ impl Files {
         std::fs::write(self.path("cert"), certificate.pem())?;
         std::fs::write(self.path("key"), key.serialize_pem())?;
         std::fs::write(self.path("other_key"), KeyPair::generate()?.serialize_pem())?;
-        for key in ["key", "other_key"] {
+        for key in ["cert", "key", "other_key"] {
             std::fs::set_permissions(self.path(key), std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
         }
         Ok(())
