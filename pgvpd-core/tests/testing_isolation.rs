@@ -107,6 +107,7 @@ async fn it_is_the_table_that_the_tenants_see() -> Result {
             // The administrator's own of that name is another.
             "CREATE SCHEMA sales; GRANT USAGE ON SCHEMA sales TO app_user;
              DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = sales', current_database()); END $$;
+             ALTER ROLE CURRENT_USER SET search_path = public;
              CREATE TABLE t (tenant_id text); SELECT pgvpd_protect('t'); GRANT SELECT ON t TO app_user;
              CREATE TABLE sales.t (tenant_id text, \"Note\" text NOT NULL); GRANT SELECT ON sales.t TO app_user",
         )
