@@ -73,12 +73,7 @@ async fn a_refusal_aborts_the_transaction_and_keeps_its_place() {
         // Unsynced before it: PostgreSQL takes back what the query's error comes after.
         let answers = client.play(&[write(&[extended(INSERT), query(&sql), query(ROWS)])]).await;
         assert!(answers.concat().contains("0A000"), "{answers:?}");
-        assert_eq!(
-            answers.iter().filter(|answer| answer.starts_with('D')).last(),
-            rows.last().copied(),
-            "{}",
-            setup.name
-        );
+        assert_eq!(answers.iter().rfind(|answer| answer.starts_with('D')), rows.last().copied(), "{}", setup.name);
     }
 }
 
