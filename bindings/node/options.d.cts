@@ -9,7 +9,7 @@ export interface Options {
   port?: OptionValue | undefined
   /** Address or host name to bind. `0.0.0.0` is every IPv4 address, `::` every address. A name with several addresses is bound on all of them that this machine has. Default: `127.0.0.1`. */
   listenHost?: OptionValue | undefined
-  /** Absolute path of an existing directory, to listen also on the Unix socket `.s.PGSQL.<port>` in it. The socket is removed at the end. Who may enter the directory may connect. Default: `off`. */
+  /** Absolute path of an existing directory, to listen also on the Unix socket `.s.PGSQL.<port>` in it. The socket is removed at the end. Any user who can enter the directory can connect. Default: `off`. */
   listenUnixDir?: OptionValue | undefined
   /** Let a new process listen on the same ports beside this one, to take over from it (SO_REUSEPORT). Default: `false`. */
   reusePort?: boolean | 'true' | 'false' | undefined
