@@ -35,6 +35,9 @@ pub(crate) const LIMITS: &[(&str, &[Remedy])] = &[
     (TRANSACTION_NUMBERS, &[]),
 ];
 
+/// Limits that an attack shows on a busy server alone: the first login after a change of the role's settings may be ended by them.
+pub(crate) const RARE: &[&str] = &[SETTINGS];
+
 pub(crate) const TABLE_SIZES: &str = "table sizes";
 pub(crate) const SEQUENCES: &str = "sequence positions";
 pub(crate) const STATISTICS: &str = "planner statistics";
