@@ -34,7 +34,8 @@ export const scene = (options, begin = async () => {}) => {
   afterEach(async () => {
     const pages = it.pages.splice(0)
     const wrong = pages.flatMap((page) => page.wrong)
-    await Promise.all(pages.map((page) => page.context().close()))
+    // An answer that is still being altered belongs to no page any more.
+    await Promise.all(pages.map((page) => page.unrouteAll({ behavior: 'ignoreErrors' }).then(() => page.context().close())))
     if (wrong.length) throw new Error(`in the page: ${wrong.join('; ')}`)
   })
   return it
