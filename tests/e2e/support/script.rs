@@ -86,7 +86,7 @@ pub fn write(messages: &[Vec<u8>]) -> Write {
     Write { piece: bytes.len(), bytes, ready }
 }
 
-/// As [`write`], in pieces of so many bytes.
+/// As [`write()`], in pieces of so many bytes.
 pub fn in_pieces(size: usize, messages: &[Vec<u8>]) -> Write {
     Write { piece: size, ..write(messages) }
 }
