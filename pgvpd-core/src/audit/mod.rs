@@ -14,7 +14,9 @@ use arc_swap::ArcSwapOption;
 use tokio::time::timeout;
 use tracing::{Level, error};
 
-pub(crate) use event::{AdminOutcome, Event, Subject, shortened};
+#[cfg(feature = "admin")]
+pub(crate) use event::shortened;
+pub(crate) use event::{AdminOutcome, Event, Subject};
 pub(crate) use refusals::Refusals;
 pub use writer::AuditError;
 use writer::Writer;

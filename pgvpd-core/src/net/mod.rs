@@ -10,7 +10,5 @@ mod steering;
 pub(crate) use conn::Conn;
 pub use file_limit::{FileLimit, raise_file_limit};
 pub use listen::BindError;
-#[cfg(feature = "admin")]
-pub(crate) use listen::BoundAdmin;
-pub(crate) use listen::{Accepted, Bound, Door, Listener, PortRules, bind, bind_admin};
+pub(crate) use listen::{Accepted, Bound, BoundAdmin, Door, Listener, PortRules, bind, bind_admin};
 pub(crate) use socket::{ConnectError, Socket, connect};
