@@ -72,7 +72,7 @@ impl Guesses {
 }
 
 impl Live {
-    /// The target of a key, unless too many have guessed at it of late.
+    /// The target of a key, unless there were too many recent guesses at it.
     fn target(&mut self, key: &CancelKey) -> Option<&Target> {
         let guesses = self.guesses.get_mut(&key.pid)?;
         if !guesses.admit(Instant::now()) {

@@ -80,7 +80,7 @@ pub(super) fn seconds_or_zero(text: &str) -> Checked<Duration> {
     seconds.map(Duration::from_secs_f64).ok_or_else(|| format!("{text:?} is not a time; give seconds from 0 to 86400"))
 }
 
-/// What TCP counts in whole seconds, and the kernel in 15 bits.
+/// A time of TCP in seconds, which the kernel keeps in 15 bits.
 pub(super) fn tcp_seconds(text: &str) -> Checked<u16> {
     text.parse()
         .ok()

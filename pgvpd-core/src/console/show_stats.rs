@@ -47,13 +47,13 @@ pub(super) fn stats(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
     databases(shared).iter().map(row).collect()
 }
 
-/// What was done since the start.
+/// Totals since the start.
 pub(super) fn stats_totals(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
     let row = |one: &DatabaseStatus| [&name(one)[..], &totals(one.total, sees_requests(config))].concat();
     databases(shared).iter().map(row).collect()
 }
 
-/// What was done in the last whole minute, per second.
+/// Rates per second over the last complete minute.
 pub(super) fn stats_averages(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
     let row = |one: &DatabaseStatus| [&name(one)[..], &averages(one.last_minute, sees_requests(config))].concat();
     databases(shared).iter().map(row).collect()
