@@ -1,7 +1,8 @@
 //! Cancel requests reach the query they are for, and no other.
 
 use crate::support::{
-    Cluster, Mode, TestResult, WireClient, cluster, eventually, mode, proxy, proxy_for, startup_packet, within,
+    Cluster, Mode, TestResult, WireClient, after_cancel, cluster, eventually, mode, proxy, proxy_for, startup_packet,
+    within,
 };
 
 async fn sleeps_on(pid: &str) -> bool {
@@ -21,7 +22,7 @@ async fn a_running_query_is_cancelled() -> TestResult {
     token.cancel_query(tokio_postgres::NoTls).await?;
     let (outcome, client) = within("the query ends", query).await?;
     assert_eq!(outcome.unwrap_err().code().map(|code| code.code()), Some("57014"));
-    client.batch_execute("SELECT 1").await?;
+    after_cancel(async || client.batch_execute("SELECT 1").await).await?;
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_rustls::TlsConnector;
 
-use crate::support::{SHOP, TestProxy, TestResult, eventually, proxy_for, psql, startup_packet, within};
+use crate::support::{SHOP, TestProxy, TestResult, after_cancel, eventually, proxy_for, psql, startup_packet, within};
 
 const SSL_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
 
@@ -247,6 +247,7 @@ async fn a_query_is_cancelled_over_tls() -> TestResult {
         within("the end", async { tokio::join!(client.batch_execute("SELECT pg_sleep(33)"), cancel) }).await;
     cancelled?;
     assert_eq!(slept.expect_err("cancelled").code(), Some(&SqlState::QUERY_CANCELED));
+    after_cancel(async || client.batch_execute("SELECT 1").await).await?;
     assert_eq!(tenants(&client).await, ["acme"]);
     Ok(())
 }
