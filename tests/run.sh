@@ -190,6 +190,8 @@ bindings() {
 }
 
 packages() {
+    # Optimized at link time, as published, in the whole matrix alone: it takes minutes, and these tests look at what is packed.
+    [ "$mode" = full ] || export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
     suite 'fresh rust' tests/packages.sh rust
     suite 'fresh python' tests/packages.sh python
     suite 'examples python' tests/examples/python.sh
@@ -255,8 +257,13 @@ suite launcher tests --test testing_postgres
 suite testing tests --test testing_isolation --test lifecycle
 suite 'example sqlx' tests --test shop
 suite cli tests --test cli
+# More tests at a time than processors: each waits for its servers half of the time.
+threads=$((2 * $(getconf _NPROCESSORS_ONLN)))
 # e2e NAME BINDIR MODE
-e2e() { suite "$1" env PGVPD_PG_BINDIR="$2" PGVPD_TEST_MODE="$3" cargo test --workspace --all-features --test e2e; }
+e2e() {
+    suite "$1" env PGVPD_PG_BINDIR="$2" PGVPD_TEST_MODE="$3" RUST_TEST_THREADS="$threads" \
+        cargo test --workspace --all-features --test e2e
+}
 e2e 'e2e raw' "$system" raw
 [ "$mode" = quick ] || e2e 'e2e framed' "$system" framed
 e2e 'e2e session' "$system" session
@@ -268,11 +275,14 @@ for major in "${majors[@]}"; do
 done
 # attacks NAME BINDIR
 attacks() { suite "$1" env PGVPD_PG_BINDIR="$2" cargo test --workspace --all-features --test attacks; }
-attacks attacks "$system"
-for major in "${majors[@]}"; do
-    attacks "attacks on $major" "$(bin_of "$major")"
-done
-[ "$mode" = quick ] || side_by_side observability manual
+attack_suites() {
+    attacks attacks "$system"
+    local major
+    for major in "${majors[@]}"; do
+        attacks "attacks on $major" "$(bin_of "$major")"
+    done
+}
+if [ "$mode" = quick ]; then attack_suites; else side_by_side attack_suites observability manual; fi
 chaos_seconds=10
 [ "$mode" != full ] || chaos_seconds=60
 suite chaos env PGVPD_PG_BINDIR="$system" PGVPD_TEST_CHAOS_SECONDS=$chaos_seconds cargo test --workspace --all-features --test chaos
