@@ -107,14 +107,15 @@ CREATE OR REPLACE FUNCTION public.pgvpd_context_uuid_array(var text) RETURNS uui
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS
 $$ BEGIN RETURN pgvpd.to_uuid_array(public.pgvpd_context(var)); END $$;
 
--- NULL, not false, without a context: NOT pgvpd_context_contains(...) gives no rows then either.
+-- NULL, not false, without a context: NOT pgvpd_context_contains(...) gives no rows then either. COLLATE "C": a column's own
+-- collation may equate values that are not the same.
 CREATE OR REPLACE FUNCTION public.pgvpd_context_contains(var text, value uuid) RETURNS boolean
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS
 $$ BEGIN RETURN value = ANY (public.pgvpd_context_uuid_array(var)); END $$;
 
 CREATE OR REPLACE FUNCTION public.pgvpd_context_text_contains(var text, value text) RETURNS boolean
 LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SET search_path = pg_catalog, pg_temp AS
-$$ BEGIN RETURN value = ANY (public.pgvpd_context_array(var)); END $$;
+$$ BEGIN RETURN value COLLATE "C" = ANY (public.pgvpd_context_array(var)); END $$;
 
 -- The SQL expression that reads a variable as an array to compare a column of this type with, or NULL if there is none. The
 -- cast keeps ANY from taking (SELECT ...) for a set of rows.

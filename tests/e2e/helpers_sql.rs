@@ -275,7 +275,7 @@ async fn contains_is_null_and_not_false_where_there_is_no_list() -> TestResult {
 }
 
 #[tokio::test]
-async fn contains_takes_a_column_with_a_collation_that_patterns_refuse() -> TestResult {
+async fn contains_compares_bytes_whatever_the_collation() -> TestResult {
     let (db, admin) = database_with(&[SETUP, HELPERS]).await;
     if count(&admin, "pg_collation WHERE collprovider = 'i'").await? == 0 {
         return Ok(()); // a server built without ICU has no such collation
@@ -289,7 +289,7 @@ async fn contains_takes_a_column_with_a_collation_that_patterns_refuse() -> Test
     let client = session(&db, "acme").await?;
     for value in ["{a,b}", "a,b"] {
         set_context(&client, "app.list", value).await?;
-        assert_eq!(count(&client, "t WHERE pgvpd_context_text_contains('app.list', c)").await?, 2, "{value}");
+        assert_eq!(count(&client, "t WHERE pgvpd_context_text_contains('app.list', c)").await?, 1, "{value}");
     }
     Ok(())
 }
