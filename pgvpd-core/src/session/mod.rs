@@ -147,18 +147,19 @@ pub(crate) async fn serve(accepted: Accepted, shared: Arc<Shared>) {
     let Accepted { socket, address, door } = accepted;
     let visitor = Visitor::new(shared.live.next_id(), address);
     let id = visitor.id;
-    let mut client = Conn::new(socket);
+    // Boxed as well: what a future has moved from still counts for its size.
+    let mut client = Box::new(Conn::new(socket));
     // The login's state is large and short-lived: boxed, it does not weigh on the sessions that are relayed.
     match Box::pin(log_in(visitor, &mut client, door, &shared)).instrument(id.span()).await {
-        Ok(Session::Passthrough(established)) => run(client, *established, &shared).await,
+        Ok(Session::Passthrough(established)) => run(client, established, &shared).await,
         // Nor does that of pooled sessions weigh on those of passthrough.
-        Ok(Session::Pooled(session)) => Box::pin(pooled::run(client, *session, &shared)).await,
+        Ok(Session::Pooled(session)) => Box::pin(pooled::run(client, session, &shared)).await,
         // Nobody waits for administrators when the proxy stops; they may see it through.
         Ok(Session::Console(console)) => {
-            let serving = crate::console::run(client, *console, Arc::clone(&shared)).instrument(id.span());
+            let serving = crate::console::run(*client, *console, Arc::clone(&shared)).instrument(id.span());
             shared.background.spawn(serving);
         }
-        Err(turned_away) => Box::pin(close(client, *turned_away, &shared)).instrument(id.span()).await,
+        Err(turned_away) => Box::pin(close(*client, *turned_away, &shared)).instrument(id.span()).await,
     }
 }
 
@@ -278,8 +279,8 @@ async fn establish(
 }
 
 /// Relays an established session and closes both sides.
-async fn run(client: Conn<Socket>, established: Established, shared: &Arc<Shared>) {
-    let Established { session, seat, cancel, oversight, membership, config } = established;
+async fn run(client: Box<Conn<Socket>>, established: Box<Established>, shared: &Arc<Shared>) {
+    let Established { session, seat, cancel, oversight, membership, config } = *established;
     seat.started(config.log_sessions);
     let record = Arc::clone(seat.record());
     let stop = ends(shared, &record, membership);
@@ -297,7 +298,7 @@ async fn run(client: Conn<Socket>, established: Established, shared: &Arc<Shared
         tokio::join!(work, shared.note_end(&record, &end));
     };
     match oversight {
-        Oversight::Raw => relay(client, session, &mut Unwatched::new(&record.meter), stop, finish).await,
+        Oversight::Raw => relay(*client, session, &mut Unwatched::new(&record.meter), stop, finish).await,
         Oversight::Framed(framed) => {
             let Framed { query_timeout, cancel_timeout, keeper, hearing } = *framed;
             let request = cancel.as_ref().map(CancelEntry::request);
@@ -305,7 +306,7 @@ async fn run(client: Conn<Socket>, established: Established, shared: &Arc<Shared
             // Boxed, so that raw sessions do not carry its size.
             let watch = SessionWatch::new(limit).keeping(keeper).hearing(hearing).metering(&record.meter);
             let mut watch = Box::new(watch);
-            relay(client, session, &mut *watch, stop, finish).await
+            relay(*client, session, &mut *watch, stop, finish).await
         }
     };
 }

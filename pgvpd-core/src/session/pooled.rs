@@ -61,6 +61,13 @@ pub(super) struct BoundLease {
     _confirmed: Confirmed,
 }
 
+impl BoundLease {
+    /// What the session needs; the rest was for its login.
+    fn into_parts(self) -> (Lease, Injection, Option<Token>) {
+        (self.lease, self.injection, self.token)
+    }
+}
+
 /// What has been set on a connection.
 struct Bound {
     confirmed: Confirmed,
@@ -395,9 +402,9 @@ const ATTACH: &str = "SELECT pgvpd.attach()::pg_catalog.text, \
     'public.pgvpd_context(text)'::pg_catalog.regprocedure::pg_catalog.oid::pg_catalog.text";
 
 /// Relays a session, and makes its connection ready for the next.
-pub(super) async fn run(client: Conn<Socket>, session: PooledSession, shared: &Arc<Shared>) {
-    let PooledSession { bound, membership, seat, query_timeout, cancel, config } = session;
-    let BoundLease { mut lease, injection, token, .. } = bound;
+pub(super) async fn run(client: Box<Conn<Socket>>, session: Box<PooledSession>, shared: &Arc<Shared>) {
+    let PooledSession { bound, membership, seat, query_timeout, cancel, config } = *session;
+    let (mut lease, injection, token) = bound.into_parts();
     seat.started(config.log_sessions);
     let record = Arc::clone(seat.record());
     let request = || (cancel.as_ref().map(CancelEntry::request), config.handshake_timeout);
@@ -414,7 +421,7 @@ pub(super) async fn run(client: Conn<Socket>, session: PooledSession, shared: &A
         .following(membership)
         .metering(&record.meter);
     let mut watch = Box::new(watch);
-    let mut relaying = Relaying::new(client, socket, from_upstream);
+    let mut relaying = Relaying::new(*client, socket, from_upstream);
     let end = relaying.run(&mut *watch, pin!(super::ends(shared, &record, None))).await;
     let (last_words, is_busy) = (watch.last_words(&end), watch.is_busy());
     let left = watch.left(&end, relaying.has_delivered_requests());
@@ -437,7 +444,8 @@ pub(super) async fn run(client: Conn<Socket>, session: PooledSession, shared: &A
         }
     };
     // The connection is the next client's, however long this one takes to leave.
-    tokio::join!(client.close(), release, shared.note_end(&record, &end));
+    // Boxed, so that a session does not carry the size of its end.
+    Box::pin(async { tokio::join!(client.close(), release, shared.note_end(&record, &end)) }).await;
 }
 
 /// Waits for what is under way on a connection. `None` where it does not come to an end soon, or cannot.

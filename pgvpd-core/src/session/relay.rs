@@ -10,7 +10,7 @@
 //! `framed` has [`SessionWatch`](super::watch::SessionWatch).
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -158,27 +158,32 @@ pub(super) async fn stopped(token: &CancellationToken) -> RelayEnd {
 
 /// Relays until the server has closed, the client is gone, the watch says so, or `stop` resolves. `finish` is given the
 /// server's side, and whether it owes an answer, while the client is told. Both sides are closed when it returns.
-pub(super) async fn relay<C, U>(
+///
+/// Not an async function, which would keep its arguments and what it makes of them for as long as the session lasts.
+pub(super) fn relay<C, U>(
     client: Conn<C>,
     upstream: BoundUpstream<U>,
     watch: &mut impl Watch,
     stop: impl Future<Output = RelayEnd>,
     finish: impl AsyncFnOnce(RelayEnd, U, bool),
-) -> RelayEnd
+) -> impl Future<Output = RelayEnd>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
     let (upstream, from_upstream, _) = upstream.conn.into_parts();
     let mut relaying = Relaying::new(client, upstream, from_upstream);
-    let end = relaying.run(watch, pin!(stop)).await;
-    let is_busy = watch.is_busy();
-    let (client, upstream) = relaying.part(&end, watch.last_words(&end));
-    // A server that is told so closes first.
-    let end = if end == RelayEnd::Upstream && watch.has_left() { RelayEnd::Client } else { end };
-    // Boxed, so that a session does not carry the size of its end.
-    Box::pin(async { tokio::join!(client.close(), finish(end.clone(), upstream, is_busy)) }).await;
-    end
+    let mut stop = Box::pin(stop);
+    async move {
+        let end = relaying.run(watch, stop.as_mut()).await;
+        let is_busy = watch.is_busy();
+        let (client, upstream) = relaying.part(&end, watch.last_words(&end));
+        // A server that is told so closes first.
+        let end = if end == RelayEnd::Upstream && watch.has_left() { RelayEnd::Client } else { end };
+        // Boxed, so that a session does not carry the size of its end.
+        Box::pin(async { tokio::join!(client.close(), finish(end.clone(), upstream, is_busy)) }).await;
+        end
+    }
 }
 
 /// Two streams between which bytes are relayed.
