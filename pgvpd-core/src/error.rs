@@ -82,6 +82,13 @@ impl Refusal {
         Self::new(SqlState::ADMIN_SHUTDOWN, "the session's context has changed").hint("Connect again.")
     }
 
+    /// A tenant's session has changed a role by this command.
+    pub(crate) fn role_changed(command: &str) -> Self {
+        let message = format_args!("a tenant's session may not change roles and is closed after {command}");
+        Self::new(SqlState::INSUFFICIENT_PRIVILEGE, message)
+            .hint("Change roles as an administrator, in a session without a tenant. What was committed stays in force.")
+    }
+
     /// In one query, statements after a reset would run without the context.
     pub(crate) fn cut_off() -> Self {
         let message = "statements after RESET or DISCARD in the same query would run without the tenant's context";

@@ -138,6 +138,18 @@ const ROLE_SETTINGS: &[(&str, &str)] = &[
     ("ALTER ROLE SET idle_session_timeout", "ALTER ROLE app_user SET idle_session_timeout = 1"),
 ];
 
+/// What a role has said in a transaction that its session does not live to commit. An answer to the last query says that it did.
+const NOT_COMMITTED: &[(&str, &str)] = &[
+    ("ALTER ROLE PASSWORD in a transaction", "BEGIN;;ALTER ROLE app_user PASSWORD 'stolen';;COMMIT"),
+    ("ALTER USER PASSWORD in a transaction", "BEGIN;;ALTER USER app_user PASSWORD 'stolen';;COMMIT"),
+    (
+        "ALTER ROLE PASSWORD behind a savepoint",
+        "BEGIN; SAVEPOINT s;;ALTER ROLE app_user PASSWORD 'stolen'; RELEASE s;;COMMIT",
+    ),
+    ("ALTER ROLE SET in a transaction", "BEGIN;;ALTER ROLE app_user SET search_path = scratch;;COMMIT"),
+    ("ALTER ROLE, and on it goes", "ALTER ROLE CURRENT_USER RESET ALL;;SELECT 1"),
+];
+
 pub(crate) fn attacks() -> Vec<Attack> {
     let mut attacks: Vec<_> = PARAMETERS
         .iter()
@@ -191,8 +203,27 @@ pub(crate) fn attacks() -> Vec<Attack> {
         Box::pin(enter(stage, packet))
     }));
     attacks.extend(ROLE_SETTINGS.iter().map(|row| Attack::sql(row).within(SETTINGS)));
+    attacks.extend(
+        NOT_COMMITTED.iter().map(|&(name, script)| {
+            Attack::by(name, move |stage| Box::pin(not_committed(stage, script))).saying(script)
+        }),
+    );
     attacks.push(Attack::sql(&("ALTER ROLE PASSWORD", "ALTER ROLE app_user PASSWORD 'stolen'")).within(PASSWORD));
     attacks
+}
+
+/// A session that changes a role has no other answer after that.
+async fn not_committed(stage: &Stage, script: &str) -> Result<(), &'static str> {
+    let mut attacker = stage.attacker().await;
+    let reply = attacker.run(&stage.spell(script)).await;
+    // Where the role is none of the attacker's, the command has failed and with it the transaction.
+    let is_rolled_back = reply.messages.iter().any(|(_, body)| body == b"ROLLBACK\0");
+    if !reply.is_cut_short && reply.code().is_none() && !is_rolled_back {
+        stage.reached("the session goes on");
+    }
+    stage.check_victim_from_scratch().await;
+    attacker.leave().await;
+    Ok(())
 }
 
 /// Logs in at the door with this packet, if that can be done, and reads what can be read.

@@ -49,6 +49,7 @@ mod resets;
 mod resolvers;
 mod resolvers_cache;
 mod resolvers_live;
+mod role_changes;
 mod role_settings;
 mod secrets_sql;
 mod server_words;

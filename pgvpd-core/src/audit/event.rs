@@ -53,6 +53,12 @@ pub(crate) enum Event<'a> {
         subject: Subject<'a>,
         reason: &'a str,
     },
+    /// A tenant's session has changed a role, and was ended for it.
+    RoleChange {
+        #[serde(flatten)]
+        subject: Subject<'a>,
+        reason: &'a str,
+    },
     /// `tenant_query_timeout` has cancelled a request, or ended a session.
     TimeLimit {
         #[serde(flatten)]
@@ -133,6 +139,7 @@ impl Event<'_> {
             Self::Refusals { .. } => "refusals",
             Self::AdminAction { .. } => "admin_action",
             Self::Revocation { .. } => "revocation",
+            Self::RoleChange { .. } => "role_change",
             Self::TimeLimit { .. } => "time_limit",
         }
     }

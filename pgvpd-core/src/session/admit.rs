@@ -287,6 +287,7 @@ impl Seat {
         }
         match end {
             RelayEnd::UpstreamProtocol(_) => id.span().in_scope(|| say!(warn)),
+            RelayEnd::Refused(refusal) if super::is_of_a_role_change(refusal) => id.span().in_scope(|| say!(warn)),
             RelayEnd::Refused(_) => id.span_of_info().in_scope(|| say!(info)),
             _ if is_logged => id.span_of_info().in_scope(|| say!(info)),
             _ => {}

@@ -426,6 +426,10 @@ impl Shared {
                 let event = Event::Revocation { subject: Subject::of(record), reason: refusal.message() };
                 self.audit_past(&event).await;
             }
+            RelayEnd::Refused(refusal) if is_of_a_role_change(refusal) && self.audit.is_open() => {
+                let event = Event::RoleChange { subject: Subject::of(record), reason: refusal.message() };
+                self.audit_past(&event).await;
+            }
             RelayEnd::Refused(refusal) if is_of_a_time_limit(refusal) => {
                 if refusal.code == SqlState::IDLE_SESSION_TIMEOUT {
                     self.counters.count_tenant_timeout();
@@ -438,6 +442,11 @@ impl Shared {
             _ => {}
         }
     }
+}
+
+/// True where a session was ended because it has changed a role: no other end of a session has this code.
+fn is_of_a_role_change(refusal: &Refusal) -> bool {
+    refusal.code == SqlState::INSUFFICIENT_PRIVILEGE
 }
 
 /// True where `tenant_query_timeout` has ended a session.

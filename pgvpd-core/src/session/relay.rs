@@ -99,6 +99,11 @@ pub(super) trait Watch {
         false
     }
 
+    /// Why the session has to end, whatever else ends it at the same time.
+    fn own_end(&self) -> Option<RelayEnd> {
+        None
+    }
+
     /// True once the client has said that it leaves.
     fn has_left(&self) -> bool;
 
@@ -245,7 +250,7 @@ where
                 return end;
             }
         }
-        poll_fn(|cx| {
+        let end = poll_fn(|cx| {
             loop {
                 let Self { client, upstream, requests, answers, last_answers, .. } = self;
                 // A server that no longer reads may still have said why: only its own end of stream ends the session.
@@ -291,7 +296,8 @@ where
                 return watch.poll_expired(cx, answers.holds_bytes());
             }
         })
-        .await
+        .await;
+        watch.own_end().unwrap_or(end)
     }
 
     /// True if the server has been given everything that the client sent and the watch let pass.

@@ -1,5 +1,7 @@
 //! What the server of a session has said, and owes.
 
+use std::ops::ControlFlow;
+
 use super::hearing::Hearing;
 use super::keeper::Keeper;
 use super::relay::RelayEnd;
@@ -20,6 +22,24 @@ pub(super) struct Server<'a> {
 pub(super) struct Noted<'w> {
     pub(super) keeper: Option<&'w mut Keeper>,
     pub(super) hearing: Option<&'w mut Hearing>,
+}
+
+/// What the server's next bytes amount to.
+#[derive(Debug, Default)]
+pub(super) struct Scanned {
+    /// The server has become ready for a query.
+    pub(super) is_ready: bool,
+    /// The session has changed a role.
+    pub(super) role_change: Option<RoleChange>,
+}
+
+/// A command about roles that is complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RoleChange {
+    /// Its tag.
+    pub(super) command: &'static str,
+    /// Where the message that says so ends. Nothing behind it has been looked at.
+    pub(super) end: usize,
 }
 
 impl Default for Server<'_> {
@@ -75,20 +95,23 @@ impl Server<'_> {
         self.tracker.request(message);
     }
 
-    /// Walks the server's next bytes. True if it has become ready for a query.
-    pub(super) fn scan(&mut self, chunk: &[u8], mut noted: Noted<'_>) -> Result<bool, RelayEnd> {
+    /// Walks the server's next bytes, up to a change of a role.
+    pub(super) fn scan(&mut self, chunk: &[u8], mut noted: Noted<'_>) -> Result<Scanned, RelayEnd> {
         let mut scanner = std::mem::take(&mut self.scanner);
-        let (mut is_ready, mut tracked) = (false, Ok(()));
-        let scanned = scanner.scan(chunk, is_noted, |tag, body| {
+        let (mut found, mut tracked) = (Scanned::default(), Ok(()));
+        let scanned = scanner.scan_until(chunk, is_noted, |tag, body, end| {
             let answered = self.tracker.answer(tag);
             if tracked.is_ok() {
                 tracked = answered;
             }
-            is_ready |= tag == tag::READY_FOR_QUERY;
+            found.is_ready |= tag == tag::READY_FOR_QUERY;
             self.note(tag, body, noted.reborrow());
+            let changed = body.filter(|_| tag == tag::COMMAND_COMPLETE).and_then(role_command);
+            found.role_change = changed.map(|command| RoleChange { command, end });
+            if changed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         self.scanner = scanner;
-        scanned.and(tracked).map(|()| is_ready).map_err(RelayEnd::UpstreamProtocol)
+        scanned.and(tracked).map(|()| found).map_err(RelayEnd::UpstreamProtocol)
     }
 
     /// Takes in a message.
@@ -123,6 +146,18 @@ impl Server<'_> {
 impl Noted<'_> {
     fn reborrow(&mut self) -> Noted<'_> {
         Noted { keeper: self.keeper.as_deref_mut(), hearing: self.hearing.as_deref_mut() }
+    }
+}
+
+/// The tag of a command that changes roles, by the body of CommandComplete. `ALTER USER` and `ALTER ROLE … SET` are `ALTER ROLE`.
+fn role_command(tag: &[u8]) -> Option<&'static str> {
+    match tag {
+        b"ALTER ROLE\0" => Some("ALTER ROLE"),
+        b"CREATE ROLE\0" => Some("CREATE ROLE"),
+        b"DROP ROLE\0" => Some("DROP ROLE"),
+        b"GRANT ROLE\0" => Some("GRANT ROLE"),
+        b"REVOKE ROLE\0" => Some("REVOKE ROLE"),
+        _ => None,
     }
 }
 

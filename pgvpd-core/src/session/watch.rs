@@ -17,7 +17,7 @@ use super::gate::{Ends, Gate, Walked};
 use super::hearing::Hearing;
 use super::keeper::Keeper;
 use super::relay::{AtEnd, Look, RelayEnd, Watch};
-use super::server::{Noted, Server};
+use super::server::{Noted, RoleChange, Scanned, Server};
 use super::time_limit::TimeLimit;
 use crate::error::Refusal;
 use crate::net::{Conn, Socket};
@@ -46,6 +46,8 @@ pub(super) struct SessionWatch<'a> {
     following: Option<Following>,
     /// What the server is to be sent while the client's requests wait.
     for_server: Option<Vec<u8>>,
+    /// The command by which the session has changed a role.
+    role_command: Option<&'static str>,
     meter: Option<&'a Meter>,
 }
 
@@ -82,6 +84,7 @@ impl<'a> SessionWatch<'a> {
             departure: None,
             following: None,
             for_server: None,
+            role_command: None,
             meter: None,
         }
     }
@@ -224,14 +227,24 @@ impl<'a> SessionWatch<'a> {
         self.for_server = restored.for_server;
         if let Some(rest) = restored.rest {
             let noted = Noted { keeper: Some(keeper), hearing: hearing.as_mut() };
-            server.scan(&rest, noted)?;
-            restored.for_client.extend(rest);
+            let scanned = server.scan(&rest, noted)?;
+            restored.for_client.extend(self.passed(&rest, &scanned));
         }
         Ok(Look::Instead(restored.for_client))
     }
 
+    /// What of these bytes may pass: nothing behind the answer that the session ends with.
+    fn passed<'c>(&mut self, chunk: &'c [u8], scanned: &Scanned) -> &'c [u8] {
+        let Some(RoleChange { command, end }) = scanned.role_change else { return chunk };
+        self.role_command = Some(command);
+        chunk.get(..end).unwrap_or_default()
+    }
+
     /// What becomes of the server's bytes.
     fn look_at_answers(&mut self, chunk: &[u8]) -> Result<Look, RelayEnd> {
+        if let Some(end) = self.own_end() {
+            return Err(end);
+        }
         if self.keeper.as_ref().is_some_and(Keeper::is_busy) {
             let look = self.restored(chunk)?;
             return self.heard(chunk, look);
@@ -239,16 +252,18 @@ impl<'a> SessionWatch<'a> {
         let rest_of_body = self.server.scanner.rest_of_body();
         self.limit.iter_mut().for_each(|limit| limit.expects_answer(rest_of_body));
         let noted = Noted { keeper: self.keeper.as_mut(), hearing: self.hearing.as_mut() };
-        let is_ready = self.server.scan(chunk, noted)?;
+        let scanned = self.server.scan(chunk, noted)?;
         let is_settled = !self.server.tracker.owes_answer();
         // With ReadyForQuery the next of several requests begins.
-        if let Some(limit) = self.limit.as_mut().filter(|_| is_ready || is_settled) {
+        if let Some(limit) = self.limit.as_mut().filter(|_| scanned.is_ready || is_settled) {
             limit.restart();
         }
-        self.heard(chunk, Look::Pass)
+        let passed = self.passed(chunk, &scanned);
+        let look = if passed.len() == chunk.len() { Look::Pass } else { Look::Front(passed.len()) };
+        self.heard(passed, look)
     }
 
-    /// What of these bytes the client hears.
+    /// What of these bytes the client hears, where `look` says what has become of them so far.
     fn heard(&mut self, chunk: &[u8], mut look: Look) -> Result<Look, RelayEnd> {
         if let Some(limit) = &mut self.limit {
             let explained = limit.explain(if let Look::Instead(bytes) = &look { bytes } else { chunk });
@@ -267,6 +282,7 @@ impl<'a> SessionWatch<'a> {
         let farewell = self.departure.as_ref()?.farewell;
         let is_usable = matches!(end, RelayEnd::Client | RelayEnd::Refused(_))
             && has_delivered
+            && self.role_command.is_none()
             && farewell != Farewell::Torn
             && (farewell == Farewell::Said || self.is_between_requests())
             && !self.keeper.as_ref().is_some_and(Keeper::is_busy);
@@ -310,6 +326,9 @@ impl Watch for SessionWatch<'_> {
     }
 
     fn released(&mut self) -> Result<Option<Look>, RelayEnd> {
+        if let Some(end) = self.own_end() {
+            return Err(end);
+        }
         if let Some(messages) = self.for_server.take() {
             return Ok(Some(if self.gate.is_full() { Look::Hold(messages) } else { Look::Instead(messages) }));
         }
@@ -335,6 +354,9 @@ impl Watch for SessionWatch<'_> {
     }
 
     fn poll_expired(&mut self, cx: &mut Context<'_>, undelivered: bool) -> Poll<RelayEnd> {
+        if let Some(end) = self.own_end() {
+            return Poll::Ready(end);
+        }
         if let Poll::Ready(end) = self.poll_changes(cx) {
             return Poll::Ready(end);
         }
@@ -349,6 +371,10 @@ impl Watch for SessionWatch<'_> {
 
     fn is_busy(&self) -> bool {
         !self.server.is_settled()
+    }
+
+    fn own_end(&self) -> Option<RelayEnd> {
+        self.role_command.map(|command| RelayEnd::Refused(Refusal::role_changed(command)))
     }
 
     fn has_left(&self) -> bool {
@@ -406,7 +432,10 @@ impl Left {
             if !matches!(conn.fill().await, Ok(1..)) {
                 return None;
             }
-            server.scan(conn.received(), Noted { keeper: None, hearing: None }).ok()?;
+            let scanned = server.scan(conn.received(), Noted { keeper: None, hearing: None }).ok()?;
+            if scanned.role_change.is_some() {
+                return None;
+            }
             conn.consume(usize::MAX);
         }
         self.status = server.status;

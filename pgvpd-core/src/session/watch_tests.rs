@@ -234,3 +234,27 @@ async fn what_was_held_back_during_the_login_is_looked_at_too() {
     assert_eq!((Instant::now() - sent).as_secs(), 2 * TIMEOUT.as_secs());
     assert!(matches!(task.await.expect("relay"), RelayEnd::Refused(_)));
 }
+
+/// Whatever the pieces, the client gets the answer and the error, and nothing behind it.
+#[tokio::test(start_paused = true)]
+async fn a_change_of_a_role_ends_a_session_in_any_pieces() {
+    let row = message(b'D', &[&[0, 1, 0, 0, 0, 16][..], &message(b'C', b"ALTER ROLE\0")].concat());
+    let before = [row, message(b'C', b"ALTER TABLE\0"), message(b'C', b"ALTER ROLE\0")].concat();
+    let answers = [before.clone(), message(b'C', b"SELECT 1\0"), message(b'Z', b"I")].concat();
+    for cut in 1..answers.len() {
+        let mut rig = rig(None);
+        rig.request(b'Q').await;
+        let (first, second) = answers.split_at(cut);
+        rig.server.write_all(first).await.expect("sent");
+        tokio::task::yield_now().await;
+        // It may be closed by then.
+        let _ = rig.server.write_all(second).await;
+        let mut received = Vec::new();
+        rig.client.read_to_end(&mut received).await.expect("the end");
+        assert!(received.starts_with(&before), "cut at {cut}");
+        let last: Vec<_> = TaggedFrames::new(&received[before.len()..], 1000).collect();
+        let [error] = &last[..] else { panic!("{last:?}") };
+        assert_eq!((error.tag, ErrorFields::new(error.body).code().as_deref()), (b'E', Some("42501")));
+        assert_eq!(rig.relay.await.expect("ended"), RelayEnd::Refused(Refusal::role_changed("ALTER ROLE")));
+    }
+}

@@ -1,5 +1,7 @@
 //! Walks a stream of messages, over any chunking, and keeps the bodies of a few kinds that are small.
 
+use std::ops::ControlFlow;
+
 use super::WireError;
 use super::scanner::PartialHeader;
 
@@ -45,10 +47,28 @@ impl BodyScanner {
     /// [`WireError::MessageLength`] for a length below 4.
     pub fn scan(
         &mut self,
-        mut chunk: &[u8],
+        chunk: &[u8],
         wanted: impl Fn(u8) -> bool,
         mut message: impl FnMut(u8, Option<&[u8]>),
     ) -> Result<(), WireError> {
+        self.scan_until(chunk, wanted, |tag, body, _| {
+            message(tag, body);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// As [`BodyScanner::scan`], and gives also where in `whole` the message ends. The walk ends there where `message` says so:
+    /// the scanner is between two messages then, and has not seen the rest.
+    ///
+    /// # Errors
+    /// [`WireError::MessageLength`] for a length below 4.
+    pub fn scan_until(
+        &mut self,
+        whole: &[u8],
+        wanted: impl Fn(u8) -> bool,
+        mut message: impl FnMut(u8, Option<&[u8]>, usize) -> ControlFlow<()>,
+    ) -> Result<(), WireError> {
+        let mut chunk = whole;
         loop {
             let mut open = match self.open.take() {
                 Some(open) => open,
@@ -66,10 +86,14 @@ impl BodyScanner {
                 return Ok(());
             };
             chunk = after;
-            match open.kept.filter(|kept| kept.len() + body.len() <= MAX_KEPT) {
-                None => message(open.tag, None),
-                Some(kept) if kept.is_empty() => message(open.tag, Some(body)),
-                Some(kept) => message(open.tag, Some(&[&kept, body].concat())),
+            let end = whole.len() - after.len();
+            let next = match open.kept.filter(|kept| kept.len() + body.len() <= MAX_KEPT) {
+                None => message(open.tag, None, end),
+                Some(kept) if kept.is_empty() => message(open.tag, Some(body), end),
+                Some(kept) => message(open.tag, Some(&[&kept, body].concat()), end),
+            };
+            if next.is_break() {
+                return Ok(());
             }
         }
     }
@@ -124,6 +148,25 @@ mod tests {
             prop_assert_eq!(found, expected);
             prop_assert!(scanner.is_between_messages());
         }
+    }
+
+    #[test]
+    fn a_walk_ends_between_two_messages_and_knows_where() {
+        let bytes = b"C\0\0\0\x06a\0Z\0\0\0\x05IC\0\0";
+        let (mut scanner, mut found) = (BodyScanner::default(), Vec::new());
+        for chunk in [&bytes[..6], &bytes[6..]] {
+            let walked = scanner.scan_until(
+                chunk,
+                |_| true,
+                |tag, body, end| {
+                    found.push((tag, body.map(<[u8]>::to_vec), end));
+                    if tag == b'Z' { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                },
+            );
+            assert_eq!(walked, Ok(()));
+        }
+        assert_eq!(found, [(b'C', Some(b"a\0".to_vec()), 1), (b'Z', Some(b"I".to_vec()), 7)]);
+        assert!(scanner.is_between_messages(), "what follows has not been seen");
     }
 
     #[test]
