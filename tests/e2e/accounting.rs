@@ -242,6 +242,62 @@ async fn a_backend_that_goes_while_it_is_bound_is_replaced_once() {
     assert_eq!(made.load(Ordering::Relaxed), 2, "and no more");
 }
 
+/// A way to PostgreSQL on which so many logins end while the server reports its parameters, with these bytes of its last.
+async fn way_that_ends_logins(ends: usize, last: Vec<u8>) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, server) = (listener.local_addr().unwrap().port(), cluster().await.postgres.port());
+    let made = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&made);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let is_ended = count.fetch_add(1, Ordering::Relaxed) < ends;
+            let last = last.clone();
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                if !is_ended {
+                    return drop(tokio::io::copy_bidirectional(&mut near, &mut far).await);
+                }
+                let (mut asked, mut said) = (vec![0; 65_536], vec![0; 65_536]);
+                let reports = |bytes: &[u8]| bytes.windows(14).any(|part| part == b"server_version");
+                loop {
+                    tokio::select! {
+                        read = near.read(&mut asked) => match read {
+                            Ok(count @ 1..) => far.write_all(&asked[..count]).await.unwrap(),
+                            _ => return,
+                        },
+                        read = far.read(&mut said) => match read {
+                            Ok(count @ 1..) if !reports(&said[..count]) => near.write_all(&said[..count]).await.unwrap(),
+                            _ => return drop(near.write_all(&last).await),
+                        },
+                    }
+                }
+            });
+        }
+    });
+    (port, made)
+}
+
+#[tokio::test]
+async fn a_backend_that_goes_while_it_is_made_is_replaced_once() {
+    let fatal = |code: &str| message(b'E', format!("SFATAL\0VFATAL\0C{code}\0Mgone\0\0").as_bytes());
+    // Killed; terminated by an administrator; ended with others by the crash of one.
+    for last in [Vec::new(), fatal("57P01"), fatal("57P02")] {
+        let (port, made) = way_that_ends_logins(1, last.clone()).await;
+        let proxy = narrow_pool(&[("upstream_port", &port.to_string())]).await;
+        let mut client = proxy.connect().await;
+        client.log_in("app_user.acme", &[]).await;
+        assert_eq!(client.value("SELECT count(*) FROM notes").await, "3");
+        assert_eq!(made.load(Ordering::Relaxed), 2);
+
+        let (port, made) = way_that_ends_logins(usize::MAX, last).await;
+        let proxy = narrow_pool(&[("upstream_port", &port.to_string())]).await;
+        let mut client = proxy.connect().await;
+        client.start("app_user.acme", &[]).await;
+        client.refusal_after_proof().await;
+        assert_eq!(made.load(Ordering::Relaxed), 2, "and no more");
+    }
+}
+
 /// What a client might send, by a generator that gives the same each time.
 fn script(seed: u64) -> Vec<(u8, Vec<u8>)> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1);

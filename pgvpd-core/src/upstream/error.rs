@@ -56,6 +56,19 @@ impl UpstreamError {
         }
     }
 
+    /// True where one backend has gone and another may stay: it was killed, or terminated by an administrator, or with others after a
+    /// crash.
+    pub(super) fn is_of_one_backend(&self) -> bool {
+        match self {
+            Self::Closed => true,
+            Self::Refused { body, .. } => {
+                let code = ErrorFields::new(body).code();
+                code.is_some_and(|code| matches!(&*code, "57P01" | "57P02"))
+            }
+            _ => false,
+        }
+    }
+
     /// For the log: the cause, with what the server said or where it was looked for.
     pub(crate) fn for_log(&self) -> String {
         match self {

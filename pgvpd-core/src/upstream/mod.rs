@@ -8,6 +8,7 @@ pub(crate) use error::UpstreamError;
 pub(crate) use parameters::Parameters;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tracing::debug;
 use zeroize::Zeroizing;
 
 use crate::auth::{Credentials, Deriver};
@@ -37,12 +38,22 @@ pub(crate) struct UpstreamLogin<'a> {
 }
 
 impl UpstreamLogin<'_> {
-    /// Connects and logs in. Safe to cancel: the connection is closed. The caller sets the deadline.
+    /// Connects and logs in. A backend that goes meanwhile is replaced, once: nobody has had it, and nothing is lost with it. Safe to
+    /// cancel: the connection is closed. The caller sets the deadline.
     pub(crate) async fn run(self, deriver: &Deriver) -> Result<UpstreamSession, UpstreamError> {
-        let Self { address, allow_cleartext, role, database, startup, credentials } = self;
-        let socket = connect(address).await.map_err(UpstreamError::Connect)?;
-        let proof = proof(&socket, role, &credentials, allow_cleartext);
-        let account = Account { database, startup, proof };
+        match self.connect(deriver).await {
+            Err(error) if error.is_of_one_backend() => {
+                debug!(error = error.for_log(), "a backend has gone during the login; another one is asked for");
+                self.connect(deriver).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn connect(&self, deriver: &Deriver) -> Result<UpstreamSession, UpstreamError> {
+        let socket = connect(self.address).await.map_err(UpstreamError::Connect)?;
+        let proof = proof(&socket, self.role, &self.credentials, self.allow_cleartext);
+        let account = Account { database: self.database, startup: self.startup, proof };
         let mut conn = Conn::new(socket);
         let reported = log_in(&mut conn, &account, deriver).await?;
         Ok(UpstreamSession { conn, parameters: reported.parameters, cancel_key: reported.cancel_key })
