@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tracing::info;
 
+use crate::pool::Retired;
 use crate::sessions::SessionId;
 use crate::shared::Shared;
 
@@ -19,6 +20,24 @@ impl Shared {
     /// Ends one session. False where there is none of that number.
     pub(crate) fn disconnect_session(&self, session: SessionId) -> bool {
         self.live.end(|record| record.who.id == session) > 0
+    }
+
+    /// Has server connections to this database closed, or all: those that nobody uses at once, others when they are released.
+    pub(crate) fn reconnect(&self, database: Option<&str>) -> Retired {
+        self.close_resolvers_connections(database);
+        self.pools.reconnect(database)
+    }
+
+    /// The same, and none to this database is made before a client comes, so that nothing holds it.
+    pub(crate) fn close_database(&self, database: &str) -> Retired {
+        self.close_resolvers_connections(Some(database));
+        self.pools.close_database(database)
+    }
+
+    fn close_resolvers_connections(&self, database: Option<&str>) {
+        if let Some(resolving) = self.resolving_so_far() {
+            resolving.close_connections(database);
+        }
     }
 
     /// Begins to stop. Gives how many sessions there are, and how long they may go on.

@@ -11,13 +11,13 @@ use crate::support::{
 };
 
 /// A proxy with a console.
-async fn with_console(options: &[(&str, &str)]) -> TestProxy {
+pub(crate) async fn with_console(options: &[(&str, &str)]) -> TestProxy {
     let file = auth_file().display().to_string();
     proxy(&[&[("auth_file", &*file), ("admin_users", ADMINISTRATOR)], options].concat()).await
 }
 
 /// An administrator at it.
-async fn console(proxy: &TestProxy) -> Client {
+pub(crate) async fn console(proxy: &TestProxy) -> Client {
     let mut config = proxy.config(ADMINISTRATOR);
     let (client, connection) = within("the console", config.dbname("pgvpd").connect(NoTls)).await.expect("let in");
     tokio::spawn(connection);
@@ -25,7 +25,7 @@ async fn console(proxy: &TestProxy) -> Client {
 }
 
 /// The rows of a SHOW by the simple protocol, by the names of their columns.
-async fn show(client: &Client, what: &str) -> Vec<HashMap<String, Option<String>>> {
+pub(crate) async fn show(client: &Client, what: &str) -> Vec<HashMap<String, Option<String>>> {
     let messages = within(what, client.simple_query(&format!("SHOW {what}"))).await.expect(what);
     let row = |message| match message {
         SimpleQueryMessage::Row(row) => {
@@ -39,11 +39,11 @@ async fn show(client: &Client, what: &str) -> Vec<HashMap<String, Option<String>
     messages.into_iter().filter_map(row).collect()
 }
 
-fn value<'r>(row: &'r HashMap<String, Option<String>>, column: &str) -> &'r str {
+pub(crate) fn value<'r>(row: &'r HashMap<String, Option<String>>, column: &str) -> &'r str {
     row.get(column).unwrap_or_else(|| panic!("no {column} in {row:?}")).as_deref().unwrap_or("NULL")
 }
 
-async fn code(client: &Client, sql: &str) -> String {
+pub(crate) async fn code(client: &Client, sql: &str) -> String {
     let error = within(sql, client.batch_execute(sql)).await.expect_err(sql);
     error.code().map_or_else(|| error.to_string(), |code| code.code().to_owned())
 }

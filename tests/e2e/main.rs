@@ -17,6 +17,7 @@ mod cancel;
 mod console;
 mod console_access;
 mod console_agents;
+mod console_pools;
 mod context;
 mod endings;
 mod equality_sql;

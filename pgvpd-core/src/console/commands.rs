@@ -15,7 +15,7 @@ use crate::audit::{AdminOutcome, Event};
 use crate::config::PoolMode;
 use crate::error::Refusal;
 use crate::net::{Conn, Socket};
-use crate::pool::Pools;
+use crate::pool::{Pools, Retired};
 use crate::reload::ReloadError;
 use crate::sessions::SessionId;
 use crate::shared::Shared;
@@ -64,12 +64,17 @@ impl Run for Commands<'_> {
             Command::Reload => self.reload().await,
             Command::Pause => self.pause().await,
             Command::Resume => self.resume().await,
+            Command::Reconnect(None) => self.reconnect(None).await,
+            Command::Reconnect(Some(Operand::Given(database))) => self.reconnect(Some(database)).await,
+            Command::CloseDatabase(Operand::Given(database)) => self.close_database(database).await,
             Command::Drain => self.drain().await,
             Command::DisconnectTenant(Operand::Given(tenant)) => self.disconnect_tenant(tenant).await,
             Command::DisconnectSession(Operand::Given(session)) => self.disconnect_session(session).await,
             // The exchange knows what these are.
             Command::DisconnectTenant(Operand::Parameter)
             | Command::DisconnectSession(Operand::Parameter)
+            | Command::Reconnect(Some(Operand::Parameter))
+            | Command::CloseDatabase(Operand::Parameter)
             | Command::Begin
             | Command::Commit
             | Command::Rollback
@@ -150,6 +155,20 @@ impl Commands<'_> {
         Ok(Outcome::done("RESUME"))
     }
 
+    /// As PgBouncer's: it waits for nothing. Connections that are in use are closed when their sessions end.
+    async fn reconnect(&self, database: Option<&str>) -> Result<Outcome, Refusal> {
+        self.expect_pools()?;
+        let action = database.map_or("RECONNECT".into(), |database| format!("RECONNECT {database}"));
+        self.tell(&action).await?;
+        Ok(retired("RECONNECT", self.shared.reconnect(database)))
+    }
+
+    async fn close_database(&self, database: &str) -> Result<Outcome, Refusal> {
+        self.expect_pools()?;
+        self.tell(&format!("CLOSE DATABASE {database}")).await?;
+        Ok(retired("CLOSE DATABASE", self.shared.close_database(database)))
+    }
+
     fn expect_pools(&self) -> Result<(), Refusal> {
         if self.shared.config.load().pool_mode != PoolMode::None {
             return Ok(());
@@ -181,6 +200,13 @@ impl Commands<'_> {
             false => Err(Refusal::new(SqlState::UNDEFINED_OBJECT, format_args!("there is no session {number}"))),
         }
     }
+}
+
+/// Done, with a notice of how many connections it was about.
+fn retired(tag: &str, Retired { closed, follow }: Retired) -> Outcome {
+    Outcome::done(tag).noticing(format!(
+        "server connections closed: {closed}; in use or being made, and closed when they are released: {follow}"
+    ))
 }
 
 /// A PAUSE that is not over. Dropping it has the pools go on.

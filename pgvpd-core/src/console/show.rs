@@ -62,6 +62,7 @@ pub(super) fn columns(topic: Topic) -> Vec<Column> {
             int("link"),
             int("remote_pid"),
             text("tls"),
+            int("close_needed"),
         ],
         Topic::Databases => vec![
             text("name"),
@@ -164,6 +165,8 @@ const HELP: &[(&str, &str)] = &[
     ("RELOAD", "read the configuration again"),
     ("PAUSE", "close server connections, let clients wait; returns when all are closed"),
     ("RESUME", "go on"),
+    ("RECONNECT [<database>]", "close server connections: idle ones now, others when they are released"),
+    ("CLOSE DATABASE <name>", "the same for a database that is to be dropped or renamed"),
     ("DRAIN", "no more clients; sessions may finish, then the proxy ends"),
     ("DISCONNECT TENANT <name>", "end a tenant's sessions"),
     ("DISCONNECT SESSION <ptr>", "end one session, by its number in SHOW CLIENTS"),
@@ -284,6 +287,7 @@ fn servers(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
         let mut row = vec![word("S"), word(server.role), word(server.database), word(state)];
         upstream(&mut row);
         row.extend([time(server.connected), link, number_if(server.backend_pid), tls(server.tls)]);
+        row.push(number(usize::from(server.close_needed)));
         rows.push(row);
     }
     let own = |record: &&Arc<Record>| !is_pooled(record, config) && record.backend().is_some();
@@ -295,6 +299,7 @@ fn servers(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
             number(record.who.id.0),
             number_if(record.backend()),
             tls(config.upstream.tls.is_some()),
+            number(0),
         ]);
         rows.push(row);
     }

@@ -20,6 +20,10 @@ pub(super) enum Command {
     Pause,
     /// Goes on.
     Resume,
+    /// Closes the server connections to a database, or all: idle ones now, others when they are released.
+    Reconnect(Option<Operand>),
+    /// The same for a database that is to be left alone.
+    CloseDatabase(Operand),
     /// No more clients; sessions may finish.
     Drain,
     /// Ends the sessions of a tenant.
@@ -131,14 +135,16 @@ const OF_DRIVERS: &[&str] = &[
 
 /// Commands of PgBouncer's console that are not here, and what is instead.
 const ELSEWHERE: &[(&str, &str)] = &[
-    ("KILL", "DISCONNECT TENANT ends sessions; tenant_deny keeps a tenant out."),
+    (
+        "KILL",
+        "DISCONNECT TENANT ends sessions, CLOSE DATABASE closes server connections; tenant_deny keeps a tenant out.",
+    ),
     ("KILL_CLIENT", "DISCONNECT SESSION ends one, by its number in SHOW CLIENTS."),
     ("DISABLE", "tenant_deny keeps tenants out; RELOAD has it take effect."),
     ("ENABLE", "tenant_deny keeps tenants out; RELOAD has it take effect."),
     ("SUSPEND", "With reuse_port a new process takes over from this one."),
     ("SHUTDOWN", "DRAIN lets sessions finish, then ends the proxy."),
-    ("RECONNECT", "PAUSE and RESUME have all server connections made anew."),
-    ("WAIT_CLOSE", "PAUSE waits until all server connections are closed."),
+    ("WAIT_CLOSE", "SHOW SERVERS has what is not closed yet, as close_needed."),
 ];
 
 /// All statements of a text, in order; an empty one is `None`.
@@ -160,6 +166,10 @@ fn command(words: &[Word]) -> Result<Command, Refusal> {
         (["PAUSE"], _) => Ok(Command::Pause),
         (["RESUME"], _) => Ok(Command::Resume),
         (["PAUSE" | "RESUME", _], _) => Err(all_pools()),
+        (["RECONNECT"], _) => Ok(Command::Reconnect(None)),
+        (["RECONNECT", _], [_, database]) => Ok(Command::Reconnect(Some(operand(database)))),
+        (["CLOSE", "DATABASE", _], [_, _, database]) => Ok(Command::CloseDatabase(operand(database))),
+        (["CLOSE", "DATABASE", ..], _) => Err(syntax(words).hint("CLOSE DATABASE 'name'.")),
         (["DRAIN"], _) => Ok(Command::Drain),
         (["DISCONNECT", "TENANT", _], [_, _, tenant]) => Ok(Command::DisconnectTenant(operand(tenant))),
         (["DISCONNECT", "SESSION", _], [_, _, session]) => Ok(Command::DisconnectSession(operand(session))),
@@ -261,9 +271,14 @@ fn syntax(words: &[Word]) -> Refusal {
 impl Command {
     /// How many parameters it takes.
     pub(super) fn parameters(&self) -> usize {
-        let takes =
-            matches!(self, Self::DisconnectTenant(Operand::Parameter) | Self::DisconnectSession(Operand::Parameter));
-        usize::from(takes)
+        let operand = match self {
+            Self::DisconnectTenant(operand) | Self::DisconnectSession(operand) | Self::CloseDatabase(operand) => {
+                operand
+            }
+            Self::Reconnect(Some(operand)) => operand,
+            _ => return 0,
+        };
+        usize::from(*operand == Operand::Parameter)
     }
 
     /// With the value of its parameter.
@@ -272,6 +287,8 @@ impl Command {
         match self {
             Self::DisconnectTenant(Operand::Parameter) => Self::DisconnectTenant(given()),
             Self::DisconnectSession(Operand::Parameter) => Self::DisconnectSession(given()),
+            Self::Reconnect(Some(Operand::Parameter)) => Self::Reconnect(Some(given())),
+            Self::CloseDatabase(Operand::Parameter) => Self::CloseDatabase(given()),
             other => other,
         }
     }
@@ -334,6 +351,27 @@ mod tests {
     }
 
     #[test]
+    fn a_database_is_named_in_the_same_way_or_not_at_all() {
+        let given = |name: &str| Operand::Given(name.into());
+        assert_eq!(one("reconnect;"), Command::Reconnect(None));
+        for (text, name) in [("RECONNECT shop", "shop"), ("reconnect \"my shop\"", "my shop"), ("RECONNECT '$1'", "$1")]
+        {
+            assert_eq!(one(text), Command::Reconnect(Some(given(name))), "{text}");
+        }
+        for (text, name) in [("CLOSE DATABASE Shop", "Shop"), ("close database 'it''s'", "it's")] {
+            assert_eq!(one(text), Command::CloseDatabase(given(name)), "{text}");
+        }
+        for (text, expected) in [
+            ("RECONNECT $1", Command::Reconnect(Some(given("x")))),
+            ("CLOSE DATABASE $1", Command::CloseDatabase(given("x"))),
+        ] {
+            let prepared = one(text);
+            assert_eq!((prepared.parameters(), prepared.with("x")), (1, expected));
+        }
+        assert_eq!(one("RECONNECT").parameters() + one("RECONNECT shop").parameters(), 0);
+    }
+
+    #[test]
     fn what_drivers_say_when_they_connect_is_taken() {
         for text in [
             "SET extra_float_digits = 3",
@@ -385,6 +423,11 @@ mod tests {
             ("SHUTDOWN", "0A000"),
             ("KILL shop", "0A000"),
             ("PAUSE shop", "0A000"),
+            ("WAIT_CLOSE", "0A000"),
+            ("RECONNECT a b", "42601"),
+            ("CLOSE DATABASE", "42601"),
+            ("CLOSE DATABASE a b", "42601"),
+            ("CLOSE shop", "42601"),
             ("SHOW FDS", "42704"),
             ("DISCONNECT acme", "42601"),
             ("DISCONNECT TENANT", "42601"),

@@ -46,6 +46,15 @@ pub struct PoolStatus {
     pub is_failing: bool,
 }
 
+/// What becomes of the connections that an administrator has closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Retired {
+    /// Nobody used them: they are closed.
+    pub(crate) closed: usize,
+    /// They are closed when their sessions end; those that are being made, when they are made.
+    pub(crate) follow: usize,
+}
+
 /// The same as [`PoolStats`], counting.
 #[derive(Debug, Default)]
 pub(super) struct PoolCounters {

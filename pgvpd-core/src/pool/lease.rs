@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::figures::{PoolCounters, count};
+use super::ledger::Term;
 use super::servers::Entry;
 use super::{PoolKey, Pools, Waiter};
 use crate::config::PoolLimits;
@@ -25,7 +26,7 @@ pub(super) struct Pooled {
     pub(super) cancel_key: Option<CancelKey>,
     /// What contexts are signed for on it; `None` until one is.
     pub(super) attachment: Option<Attachment>,
-    pub(super) expires: Instant,
+    pub(super) term: Term,
     has_been_used: bool,
     entry: Entry,
     counters: Arc<PoolCounters>,
@@ -59,13 +60,13 @@ impl Pooled {
         conn: Conn<Socket>,
         parameters: Parameters,
         cancel_key: Option<CancelKey>,
-        expires: Instant,
+        term: Term,
         (pools, key): (&Pools, &Arc<PoolKey>),
     ) -> Self {
         let counters = Arc::clone(&pools.counters);
         count(&counters.creates);
-        let entry = pools.servers.enter(key, cancel_key.as_ref());
-        Self { conn, parameters, cancel_key, attachment: None, expires, has_been_used: false, entry, counters }
+        let entry = pools.servers.enter(key, cancel_key.as_ref(), term.epoch);
+        Self { conn, parameters, cancel_key, attachment: None, term, has_been_used: false, entry, counters }
     }
 
     /// True if the server has neither said anything nor gone: an idle connection that has become readable is of no use.

@@ -9,7 +9,7 @@
 //!       └── closed: old, dead, in the way ◄──────────── idle           (nothing, place free)
 //! ```
 //!
-//! A place is the right to one connection; connecting and leased ones have one each, idle ones count too. What is to be
+//! Retired connections are closed where they would be given or kept. A place is the right to one connection; connecting and leased ones have one each, idle ones count too. What is to be
 //! done outside (connect, close, hand over) is returned and done by the caller when the books are closed again.
 
 use std::collections::{HashMap, VecDeque};
@@ -33,6 +33,8 @@ pub(super) struct Ledger<K, C, W, E> {
     total: usize,
     /// The last ticket, or turn: they are one sequence.
     last_number: u64,
+    /// How often connections have been retired.
+    epoch: u64,
     /// Connections are neither given nor made nor kept.
     is_paused: bool,
 }
@@ -48,6 +50,18 @@ struct Pool<C, W, E> {
     failure: Option<Failure<E>>,
     /// It has had a connection, so that another can be expected to work.
     is_proved: bool,
+    /// Connections that were begun in an epoch before this one are closed as soon as they are free.
+    retired: u64,
+    /// An administrator has closed its database, and no client has come since: no connection is made in advance.
+    is_closed: bool,
+}
+
+/// How long a connection is one of its pool's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Term {
+    /// The ledger's [epoch](Ledger::epoch) when it was begun.
+    pub(super) epoch: u64,
+    pub(super) expires: Instant,
 }
 
 /// A connection that nobody has.
@@ -127,6 +141,8 @@ impl<C, W, E> Default for Pool<C, W, E> {
             waiting: Queue::default(),
             failure: None,
             is_proved: false,
+            retired: 0,
+            is_closed: false,
         }
     }
 }
@@ -158,7 +174,7 @@ impl<C, W, E> Pool<C, W, E> {
 
 impl<K, C, W, E> Default for Ledger<K, C, W, E> {
     fn default() -> Self {
-        Self { pools: HashMap::new(), total: 0, last_number: 0, is_paused: false }
+        Self { pools: HashMap::new(), total: 0, last_number: 0, epoch: 0, is_paused: false }
     }
 }
 
@@ -173,6 +189,7 @@ impl<K: std::hash::Hash + Eq, C, W, E> Ledger<K, C, W, E> {
     ) -> Turn<C, E> {
         let is_paused = self.is_paused;
         let pool = self.pools.entry(Arc::clone(key)).or_default();
+        pool.is_closed = false;
         if let Some(idle) = pool.idle.pop_back() {
             pool.places += 1;
             return Turn::Reuse(idle);
@@ -244,7 +261,7 @@ impl<K: std::hash::Hash + Eq, C, W, E> Ledger<K, C, W, E> {
         &mut self,
         key: &Arc<K>,
         connection: C,
-        expires: Instant,
+        term: Term,
         limits: &PoolLimits,
         now: Instant,
     ) -> Offer<C, W> {
@@ -253,7 +270,8 @@ impl<K: std::hash::Hash + Eq, C, W, E> Ledger<K, C, W, E> {
         let Some(pool) = self.pools.get_mut(key) else { return Offer::Close(connection) };
         if starving
             || self.is_paused
-            || expires <= now
+            || term.expires <= now
+            || term.epoch < pool.retired
             || pool.size() > limits.size
             || self.total > limits.max_upstream_connections
         {
@@ -265,7 +283,7 @@ impl<K: std::hash::Hash + Eq, C, W, E> Ledger<K, C, W, E> {
             Some(waiter) => Offer::Hand(connection, waiter),
             None => {
                 pool.places = pool.places.saturating_sub(1);
-                pool.idle.push_back(Idle { connection, since: now, expires });
+                pool.idle.push_back(Idle { connection, since: now, expires: term.expires });
                 Offer::Kept { others_wait: self.pools.values().any(Pool::is_short) }
             }
         }
@@ -298,7 +316,7 @@ impl<K: std::hash::Hash + Eq, C, W, E> Ledger<K, C, W, E> {
             self.connect(key, &mut plan);
         }
         loop {
-            let is_low = |pool: &Pool<C, W, E>| pool.is_proved && pool.size() < limits.min_size;
+            let is_low = |pool: &Pool<C, W, E>| pool.is_proved && !pool.is_closed && pool.size() < limits.min_size;
             let mut low = self.pools.iter().filter(|(_, pool)| is_low(pool) && pool.may_connect(limits, now));
             let Some(key) = low.next().map(|(key, _)| Arc::clone(key)) else { break };
             if self.total >= limits.max_upstream_connections {
@@ -346,7 +364,7 @@ impl<K: std::hash::Hash + Eq, C, W, E> Ledger<K, C, W, E> {
         }
         self.pools.retain(|_, pool| {
             let failing = pool.failure.as_ref().is_some_and(|failure| failure.until > now);
-            let is_kept_warm = pool.is_proved && limits.min_size > 0;
+            let is_kept_warm = pool.is_proved && !pool.is_closed && limits.min_size > 0;
             pool.size() > 0 || !pool.waiting.is_empty() || failing || is_kept_warm
         });
         closed
@@ -371,6 +389,31 @@ impl<K: std::hash::Hash + Eq, C, W, E> Ledger<K, C, W, E> {
             drained.extend(pool.idle.drain(..).map(|idle| idle.connection));
         }
         drained
+    }
+
+    /// Retires the connections of these pools: gives those that are idle, and how many follow when they are free, those that are being
+    /// made among them. `is_closing`: none is made in advance until a client comes.
+    pub(super) fn retire(&mut self, is_meant: impl Fn(&K) -> bool, is_closing: bool) -> (Vec<C>, usize) {
+        self.epoch += 1;
+        let (mut idle, mut follow) = (Vec::new(), 0);
+        for (_, pool) in self.pools.iter_mut().filter(|(key, _)| is_meant(key)) {
+            pool.retired = self.epoch;
+            pool.is_closed |= is_closing && pool.waiting.is_empty();
+            follow += pool.places;
+            self.total = self.total.saturating_sub(pool.idle.len());
+            idle.extend(pool.idle.drain(..).map(|idle| idle.connection));
+        }
+        (idle, follow)
+    }
+
+    /// What connections that are begun now outlast: all that has been retired so far.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// True if a connection of this pool that was begun in this epoch is closed as soon as it is free.
+    pub(super) fn is_retired(&self, key: &K, epoch: u64) -> bool {
+        self.pools.get(key).is_some_and(|pool| epoch < pool.retired)
     }
 
     /// Gives no connection any more, makes and keeps none. Gives those that are idle.

@@ -33,8 +33,12 @@ fn later(seconds: f64) -> Instant {
 
 static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
 
-fn never() -> Instant {
-    later(1e6)
+fn until(seconds: f64) -> Term {
+    Term { epoch: 0, expires: later(seconds) }
+}
+
+fn never() -> Term {
+    until(1e6)
 }
 
 impl<C, E> Turn<C, E> {
@@ -223,9 +227,9 @@ fn what_is_old_idle_for_long_or_dead_is_closed_and_a_pool_with_nothing_is_forgot
         books.connected(&pool);
         books.offer(&pool, connection, never(), &limits, later(0.0));
     }
-    assert!(matches!(books.offer(&pool, 0, later(5.0), &limits, later(10.0)), Offer::Close(0)), "past its lifetime");
-    for (connection, expires) in [(1, later(50.0)), (2, never()), (3, never())] {
-        books.offer(&pool, connection, expires, &limits, later(10.0));
+    assert!(matches!(books.offer(&pool, 0, until(5.0), &limits, later(10.0)), Offer::Close(0)), "past its lifetime");
+    for (connection, term) in [(1, until(50.0)), (2, never()), (3, never())] {
+        books.offer(&pool, connection, term, &limits, later(10.0));
     }
     limits.min_size = 1;
     assert_eq!(books.sweep(&limits, later(20.0), |connection| *connection != 3), [3]);
@@ -252,6 +256,48 @@ fn a_pool_that_worked_is_kept_warm_and_one_that_is_refused_is_not() {
     assert_eq!(planned(&mut books, &limits, 10.0).0.len(), 0);
 }
 
+#[test]
+fn retired_connections_are_neither_given_nor_kept_and_newer_ones_are() {
+    let mut limits = limits(4, 8);
+    let (mut books, a, b) = (Books::default(), key("a"), key("b"));
+    for pool in [&a, &a, &a, &b] {
+        wait(&mut books, pool, 0);
+    }
+    planned(&mut books, &limits, 0.0);
+    for (pool, connection) in [(&a, 1), (&a, 2), (&b, 4)] {
+        books.connected(pool);
+        assert!(matches!(books.offer(pool, connection, never(), &limits, later(0.0)), Offer::Hand(_, 0)));
+    }
+    books.offer(&b, 4, never(), &limits, later(0.0));
+    // One of `a` is being made, with somebody waiting for it, two are in use.
+    books.connected(&a);
+    let handed = books.offer(&a, 3, never(), &limits, later(0.0));
+    assert!(matches!(handed, Offer::Hand(3, 0)));
+    books.offer(&a, 3, never(), &limits, later(0.0));
+    assert_eq!(books.retire(|pool| pool == "a", false), (vec![3], 2));
+    assert!(books.is_retired(&a, 0) && !books.is_retired(&b, 0) && !books.is_retired(&a, books.epoch()));
+    let newer = Term { epoch: books.epoch(), ..never() };
+    assert!(matches!(books.offer(&a, 1, never(), &limits, later(0.0)), Offer::Close(1)), "in use until now");
+    wait(&mut books, &a, 7);
+    assert_eq!(planned(&mut books, &limits, 0.0).0, ["a"]);
+    books.connected(&a);
+    assert!(matches!(books.offer(&a, 2, never(), &limits, later(0.0)), Offer::Close(2)), "though somebody waits");
+    assert!(matches!(books.offer(&a, 5, newer, &limits, later(0.0)), Offer::Hand(5, 7)));
+    assert!(matches!(books.offer(&a, 5, newer, &limits, later(0.0)), Offer::Kept { .. }));
+    assert!(matches!(books.ask(&b, &tenant(), || 0, later(0.0)), Turn::Reuse(Idle { connection: 4, .. })), "not meant");
+
+    // Of a database that is closed none is made in advance, and its pool is forgotten.
+    limits.min_size = 2;
+    let mut warm = planned(&mut books, &limits, 0.0).0;
+    warm.sort_unstable();
+    assert_eq!(warm, ["a", "b"]);
+    assert_eq!(books.retire(|pool| pool == "a", true), (vec![5], 1));
+    assert_eq!(books.failed(&a, &Arc::new("down"), false, later(0.0)).0, [0; 0]);
+    assert_eq!(planned(&mut books, &limits, 10.0).0, [""; 0]);
+    books.sweep(&limits, later(10.0), |_| true);
+    assert!(!books.pools.contains_key(&a));
+}
+
 #[derive(Debug, Clone)]
 enum Move {
     Ask(usize),
@@ -262,6 +308,7 @@ enum Move {
     GiveBack(usize),
     Drop(usize),
     Sweep(u32),
+    Retire(usize, bool),
     Wait(u16),
 }
 
@@ -275,6 +322,7 @@ fn any_move() -> impl Strategy<Value = Move> {
         3 => any::<usize>().prop_map(Move::GiveBack),
         1 => any::<usize>().prop_map(Move::Drop),
         1 => any::<u32>().prop_map(Move::Sweep),
+        1 => (0_usize..3, any::<bool>()).prop_map(|(pool, is_closing)| Move::Retire(pool, is_closing)),
         1 => any::<u16>().prop_map(Move::Wait),
     ]
 }
@@ -321,6 +369,12 @@ proptest! {
                     books.vacate(&pool, false);
                 },
                 Move::Sweep(dead) => drop(books.sweep(&limits, later(now), |connection| connection % 5 != dead % 5)),
+                Move::Retire(pool, is_closing) => {
+                    let (idle, follow) = books.retire(|key| *key == *pools[pool], is_closing);
+                    let used = leased.iter().map(|(of, _)| of).chain(&connecting).filter(|of| **of == pools[pool]).count();
+                    prop_assert_eq!(follow, used);
+                    prop_assert!(idle.iter().all(|connection| leased.iter().all(|(_, other)| other != connection)));
+                }
                 Move::Wait(milliseconds) => now += f64::from(milliseconds) / 100.0,
             }
             if let Some((pool, connection)) = offered {

@@ -22,12 +22,13 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 pub(crate) use exchange::{Answer, Answers, ExchangeError, ask_echo, run_calls, run_statement, send};
+pub(crate) use figures::Retired;
 use figures::{PoolCounters, count};
 pub use figures::{PoolStats, PoolStatus};
 pub(crate) use lease::{Attachment, Lease};
 use lease::{Place, Pooled};
 pub(crate) use ledger::PoolFigures;
-use ledger::{Ledger, Offer, OnePool, Turn};
+use ledger::{Ledger, Offer, OnePool, Term, Turn};
 pub(crate) use reset::{LeftBehind, clean_up};
 use servers::Servers;
 pub use servers::{ServerState, ServerStatus};
@@ -143,7 +144,8 @@ impl Pools {
 
     /// Each connection.
     pub(crate) fn servers(&self) -> Vec<ServerStatus> {
-        self.servers.status()
+        let books = self.books();
+        self.servers.status(|key, epoch| books.is_retired(key, epoch))
     }
 
     /// There is room for another connection.
@@ -185,6 +187,27 @@ impl Pools {
 
     pub(crate) fn is_paused(&self) -> bool {
         self.books().is_paused()
+    }
+
+    /// Has the connections to this database closed, or all: those that nobody uses at once, others when they are released, so that
+    /// no client that comes from now on gets one of them. New ones are made as clients need them.
+    pub(crate) fn reconnect(&self, database: Option<&str>) -> Retired {
+        self.retire(database, false)
+    }
+
+    /// The same, and makes none to this database before a client comes.
+    pub(crate) fn close_database(&self, database: &str) -> Retired {
+        self.retire(Some(database), true)
+    }
+
+    fn retire(&self, database: Option<&str>, is_closing: bool) -> Retired {
+        let is_meant = |key: &PoolKey| database.is_none_or(|database| *key.database == *database);
+        let (idle, follow) = self.books().retire(is_meant, is_closing);
+        let retired = Retired { closed: idle.len(), follow };
+        info!(database, closed = retired.closed, follow, "upstream connections retired");
+        drop(idle);
+        self.room_made();
+        retired
     }
 
     /// A connection for one session of this tenant: the one used last, or the next that is free or made. Safe to cancel: a turn
@@ -245,8 +268,8 @@ impl Pools {
     /// A clean connection is free: to whoever waits longest, or to the idle ones.
     fn offer(self: &Arc<Self>, mut place: Place, mut connection: Pooled, limits: &PoolLimits) {
         loop {
-            let expires = connection.expires;
-            let offer = self.books().offer(place.key(), connection, expires, limits, Instant::now());
+            let term = connection.term;
+            let offer = self.books().offer(place.key(), connection, term, limits, Instant::now());
             match offer {
                 Offer::Kept { others_wait } => {
                     place.give_up();
@@ -359,6 +382,8 @@ pub(crate) async fn keep(shared: Arc<Shared>) {
 
 /// Makes a connection for a place, and offers it.
 async fn connect(mut place: Place, key: Arc<PoolKey>, shared: Arc<Shared>, config: Arc<Config>) {
+    // What is retired while it is being made may have been changed ahead of its beginning.
+    let epoch = shared.pools.books().epoch();
     let made = timeout(config.handshake_timeout, making::make(&key, &shared, &config)).await;
     let error = match made {
         Ok(Ok(UpstreamSession { conn, parameters, cancel_key })) => {
@@ -367,7 +392,8 @@ async fn connect(mut place: Place, key: Arc<PoolKey>, shared: Arc<Shared>, confi
                 info!(pool = %key, "upstream connections can be made again");
             }
             debug!(pool = %key, "upstream connection made");
-            let pooled = Pooled::new(conn, parameters, cancel_key, expires, (&shared.pools, &key));
+            let term = Term { epoch, expires };
+            let pooled = Pooled::new(conn, parameters, cancel_key, term, (&shared.pools, &key));
             shared.pools.offer(place, pooled, &config.pool);
             return;
         }

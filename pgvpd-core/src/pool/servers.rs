@@ -25,6 +25,8 @@ pub struct ServerStatus {
     pub tls: bool,
     /// Who has it.
     pub state: ServerState,
+    /// Whether it is closed as soon as nobody has it, because an administrator has asked for that.
+    pub close_needed: bool,
 }
 
 /// Who has a server connection.
@@ -49,6 +51,8 @@ struct Server {
     key: Arc<PoolKey>,
     backend_pid: Option<i32>,
     connected: SystemTime,
+    /// The ledger's epoch when it was begun.
+    epoch: u64,
     /// The number of the session that has it; 0 for none.
     session: AtomicU64,
 }
@@ -67,20 +71,22 @@ impl Servers {
     }
 
     /// Enters a connection that has just been made.
-    pub(super) fn enter(self: &Arc<Self>, key: &Arc<PoolKey>, backend: Option<&CancelKey>) -> Entry {
+    pub(super) fn enter(self: &Arc<Self>, key: &Arc<PoolKey>, backend: Option<&CancelKey>, epoch: u64) -> Entry {
         let number = self.last.fetch_add(1, Ordering::Relaxed);
         let server = Arc::new(Server {
             key: Arc::clone(key),
             backend_pid: backend.map(|key| key.pid),
             connected: SystemTime::now(),
+            epoch,
             session: AtomicU64::new(0),
         });
         self.all().insert(number, Arc::clone(&server));
         Entry { servers: Arc::clone(self), number, server }
     }
 
-    /// What is so now, in the order in which they were made.
-    pub(super) fn status(&self) -> Vec<ServerStatus> {
+    /// What is so now, in the order in which they were made. `is_retired` says of a pool and an epoch whether its connections of that
+    /// epoch are closed as soon as nobody has them.
+    pub(super) fn status(&self, is_retired: impl Fn(&PoolKey, u64) -> bool) -> Vec<ServerStatus> {
         let of = |server: &Arc<Server>| ServerStatus {
             database: server.key.database.to_string(),
             role: server.key.role.to_string(),
@@ -91,8 +97,10 @@ impl Servers {
                 0 => ServerState::Idle,
                 session => ServerState::Active(SessionId(session)),
             },
+            close_needed: is_retired(&server.key, server.epoch),
         };
-        self.all().values().map(of).collect()
+        let all: Vec<_> = self.all().values().cloned().collect();
+        all.iter().map(of).collect()
     }
 }
 

@@ -101,6 +101,11 @@ impl Resolving {
         }
     }
 
+    /// Closes connections of the proxy's own on which resolvers run: those to this database, or all.
+    pub(crate) fn close_connections(&self, database: Option<&str>) {
+        self.sites.close(database);
+    }
+
     /// Works out the context of a login. Safe to cancel; the session's own connection is of no use then.
     pub(crate) async fn resolve<S>(
         self: &Arc<Self>,

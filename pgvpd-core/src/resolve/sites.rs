@@ -86,6 +86,12 @@ impl Sites {
         Arc::clone(connections)
     }
 
+    /// Closes connections to this database, or all; those that are in use are not kept.
+    pub(super) fn close(&self, database: Option<&str>) {
+        let mut sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        sites.retain(|(_, of, _), _| database.is_some_and(|database| **of != *database));
+    }
+
     /// Closes connections for which nobody has asked of late, and forgets databases for which nobody asks.
     pub(super) fn sweep(&self) {
         let mut sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
