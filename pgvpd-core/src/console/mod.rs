@@ -8,6 +8,7 @@ mod commands;
 mod exchange;
 mod parameters;
 mod show;
+mod show_connections;
 mod show_stats;
 mod statement;
 mod table;

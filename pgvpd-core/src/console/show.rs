@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use super::show_connections;
 use super::show_stats;
 use super::statement::Topic;
 use super::table::{Table, int, microseconds, number, number_if, text};
 use crate::config::{Config, OPTIONS, OptionSpec, PoolMode};
-use crate::pool::ServerState;
 use crate::reload::needs_restart;
 use crate::sessions::{Record, SessionState};
 use crate::shared::Shared;
@@ -36,34 +36,8 @@ pub(super) fn columns(topic: Topic) -> Vec<Column> {
             int("maxwait_us"),
             text("pool_mode"),
         ],
-        Topic::Clients => vec![
-            text("type"),
-            text("user"),
-            text("database"),
-            text("state"),
-            text("addr"),
-            text("connect_time"),
-            int("ptr"),
-            int("link"),
-            text("tls"),
-            text("tenant"),
-            int("query_count"),
-            int("received"),
-            int("sent"),
-        ],
-        Topic::Servers => vec![
-            text("type"),
-            text("user"),
-            text("database"),
-            text("state"),
-            text("addr"),
-            int("port"),
-            text("connect_time"),
-            int("link"),
-            int("remote_pid"),
-            text("tls"),
-            int("close_needed"),
-        ],
+        Topic::Clients => show_connections::client_columns(),
+        Topic::Servers => show_connections::server_columns(),
         Topic::Databases => vec![
             text("name"),
             text("host"),
@@ -121,8 +95,8 @@ pub(super) fn table(topic: Topic, shared: &Shared) -> Table {
     let config = shared.config.load_full();
     let rows = match topic {
         Topic::Pools => pools(shared, &config),
-        Topic::Clients => clients(shared),
-        Topic::Servers => servers(shared, &config),
+        Topic::Clients => show_connections::clients(shared),
+        Topic::Servers => show_connections::servers(shared, &config),
         Topic::Databases => databases(shared, &config),
         Topic::Lists => lists(shared, &config),
         Topic::Tenants => tenants(shared, &config),
@@ -172,7 +146,7 @@ const HELP: &[(&str, &str)] = &[
     ("DISCONNECT SESSION <ptr>", "end one session, by its number in SHOW CLIENTS"),
 ];
 
-fn word(word: impl Into<String>) -> Cell {
+pub(super) fn word(word: impl Into<String>) -> Cell {
     Cell::Text(word.into())
 }
 
@@ -183,19 +157,8 @@ fn mode_name(mode: PoolMode) -> &'static str {
     }
 }
 
-/// As PgBouncer has times: in UTC, to the second.
-fn time(time: SystemTime) -> Cell {
-    let mut shown = humantime::format_rfc3339_seconds(time).to_string();
-    shown.truncate(19);
-    word(format!("{} UTC", shown.replace('T', " ")))
-}
-
-fn begun(record: &Record) -> SystemTime {
-    SystemTime::now().checked_sub(record.since.elapsed()).unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
 /// Whether a session has a connection of a pool, or one of its own.
-fn is_pooled(record: &Record, config: &Config) -> bool {
+pub(super) fn is_pooled(record: &Record, config: &Config) -> bool {
     config.pool_mode == PoolMode::Session && record.who.tenant.is_some()
 }
 
@@ -241,66 +204,6 @@ fn pools(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
         let mut row = vec![word(database), word(role), number(count), number(0), number(0), number(0), number(count)];
         row.extend((0..8).map(|_| number(0)));
         row.push(word(mode_name(PoolMode::None)));
-        rows.push(row);
-    }
-    rows
-}
-
-fn clients(shared: &Shared) -> Vec<Vec<Cell>> {
-    let row = |record: &Record| {
-        let relayed = record.meter.relayed();
-        vec![
-            word("C"),
-            word(&*record.who.role),
-            word(record.database()),
-            word(record.meter.state().name()),
-            word(record.who.address.to_string()),
-            time(begun(record)),
-            number(record.who.id.0),
-            number_if(record.backend()),
-            word(if record.who.is_tls { "TLS" } else { "" }),
-            record.who.tenant.as_deref().map_or(Cell::Null, word),
-            if sees_messages(record) { number(relayed.requests) } else { Cell::Null },
-            number(relayed.from_client),
-            number(relayed.to_client),
-        ]
-    };
-    shared.live.all().iter().map(|record| row(record)).collect()
-}
-
-fn sees_messages(record: &Record) -> bool {
-    record.meter.state() != SessionState::Open
-}
-
-fn servers(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
-    let upstream = |row: &mut Vec<Cell>| {
-        row.push(word(&*config.upstream.host));
-        row.push(number(config.upstream.port));
-    };
-    let tls = |is_tls: bool| word(if is_tls { "TLS" } else { "" });
-    let mut rows = Vec::new();
-    for server in shared.pools.servers() {
-        let (state, link) = match server.state {
-            ServerState::Active(session) => ("active", number(session.0)),
-            ServerState::Idle => ("idle", Cell::Null),
-        };
-        let mut row = vec![word("S"), word(server.role), word(server.database), word(state)];
-        upstream(&mut row);
-        row.extend([time(server.connected), link, number_if(server.backend_pid), tls(server.tls)]);
-        row.push(number(usize::from(server.close_needed)));
-        rows.push(row);
-    }
-    let own = |record: &&Arc<Record>| !is_pooled(record, config) && record.backend().is_some();
-    for record in shared.live.all().iter().filter(own) {
-        let mut row = vec![word("S"), word(&*record.who.role), word(record.database()), word("active")];
-        upstream(&mut row);
-        row.extend([
-            time(begun(record)),
-            number(record.who.id.0),
-            number_if(record.backend()),
-            tls(config.upstream.tls.is_some()),
-            number(0),
-        ]);
         rows.push(row);
     }
     rows
