@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
+use crate::console::{code, console, show, value, with_console};
 use crate::support::{
     APP_PASSWORD, Cluster, SHOP, TestProxy, TestResult, WireClient, administered, auth_file, auth_query_options,
     eventually, passthrough_for, proxy, proxy_for, within,
@@ -44,6 +45,44 @@ fn workers(proxy: &TestProxy, user: &str, count: usize) -> Vec<tokio_util::task:
         }
     };
     (0..count).map(|_| tokio_util::task::AbortOnDropHandle::new(tokio::spawn(work(config.clone())))).collect()
+}
+
+#[tokio::test]
+async fn the_console_shows_logins_in_progress_and_not_who_they_say_they_are() -> TestResult {
+    let proxy = with_console(&[]).await;
+    let says_nothing = proxy.connect().await;
+    let mut claims = silent(&proxy, "app_user.acme", 2).await;
+    let admin = console(&proxy).await;
+    eventually("each has a row", async || show(&admin, "CLIENTS").await.len() == 3).await;
+    let rows = show(&admin, "CLIENTS").await;
+    for row in &rows {
+        for (column, expected) in [("type", "C"), ("state", "login"), ("addr", "127.0.0.1")] {
+            assert_eq!(value(row, column), expected, "{row:?}");
+        }
+        for column in ["user", "database", "tenant", "link", "query_count", "received", "sent"] {
+            assert_eq!(value(row, column), "NULL", "{column} in {row:?}");
+        }
+        assert!(value(row, "connect_time").ends_with(" UTC"), "{row:?}");
+    }
+    let lists = show(&admin, "LISTS").await;
+    let count =
+        |list: &str| lists.iter().find(|row| value(row, "list") == list).map(|row| value(row, "items").to_owned());
+    assert_eq!((count("login_clients"), count("used_clients")), (Some("3".into()), Some("0".into())));
+    // The first has said nothing that it could be told an answer to; those that log in can be ended.
+    let numbers: Vec<_> = rows.iter().map(|row| value(row, "ptr").to_owned()).collect();
+    assert_eq!(code(&admin, &format!("DISCONNECT SESSION {}", numbers[0])).await, "42704");
+    admin.batch_execute(&format!("DISCONNECT SESSION {}", numbers[1])).await?;
+    claims.remove(0).refusal().await.assert_is("57P01");
+    let session = proxy.log_in("app_user.globex").await;
+    eventually("a session is shown with what it has proved", async || {
+        let rows = show(&admin, "CLIENTS").await;
+        let known: Vec<_> = rows.iter().map(|row| (value(row, "tenant"), value(row, "user"))).collect();
+        known == [("NULL", "NULL"), ("NULL", "NULL"), ("globex", "app_user")]
+    })
+    .await;
+    drop((says_nothing, claims, session));
+    eventually("nobody is left", async || show(&admin, "CLIENTS").await.is_empty()).await;
+    Ok(())
 }
 
 #[tokio::test]

@@ -1,13 +1,15 @@
 //! SHOW CLIENTS and SHOW SERVERS: connections one by one, clients' and the proxy's own.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::show::{is_pooled, word};
 use super::table::{int, number, number_if, text};
 use crate::config::Config;
+use crate::logins::LoginInProgress;
 use crate::pool::ServerState;
-use crate::sessions::{Record, SessionState};
+use crate::sessions::{Record, SessionId, SessionState};
 use crate::shared::Shared;
 use crate::wire::{Cell, Column};
 
@@ -47,7 +49,7 @@ pub(super) fn server_columns() -> Vec<Column> {
     ]
 }
 
-/// The sessions of clients.
+/// Sessions, and logins in progress: of these, nothing that a client has yet to prove is shown.
 pub(super) fn clients(shared: &Shared) -> Vec<Vec<Cell>> {
     let row = |record: &Record| {
         let relayed = record.meter.relayed();
@@ -57,7 +59,7 @@ pub(super) fn clients(shared: &Shared) -> Vec<Vec<Cell>> {
             word(record.database()),
             word(record.meter.state().name()),
             word(record.who.address.to_string()),
-            begun(record),
+            begun(record.since.elapsed()),
             number(record.who.id.0),
             number_if(record.backend()),
             word(if record.who.is_tls { "TLS" } else { "" }),
@@ -67,7 +69,12 @@ pub(super) fn clients(shared: &Shared) -> Vec<Vec<Cell>> {
             number(relayed.to_client),
         ]
     };
-    shared.live.all().iter().map(|record| row(record)).collect()
+    // In this order: a login that becomes a session meanwhile is in both.
+    let (logins, sessions) = (shared.logins.all(), shared.live.all());
+    let mut rows: BTreeMap<SessionId, Vec<Cell>> =
+        logins.iter().map(|login| (login.session, login_row(login))).collect();
+    rows.extend(sessions.iter().map(|record| (record.who.id, row(record))));
+    rows.into_values().collect()
 }
 
 /// Connections of pools, and those that sessions have of their own.
@@ -94,7 +101,7 @@ pub(super) fn servers(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
         let mut row = vec![word("S"), word(&*record.who.role), word(record.database()), word("active")];
         upstream(&mut row);
         row.extend([
-            begun(record),
+            begun(record.since.elapsed()),
             number(record.who.id.0),
             number_if(record.backend()),
             tls(config.upstream.tls.is_some()),
@@ -109,12 +116,25 @@ fn sees_messages(record: &Record) -> bool {
     record.meter.state() != SessionState::Open
 }
 
-/// Since when, as PgBouncer has times.
-fn begun(record: &Record) -> Cell {
-    time(SystemTime::now().checked_sub(record.since.elapsed()).unwrap_or(SystemTime::UNIX_EPOCH))
+/// What is known of a client that has proved nothing: that it is there, and where.
+fn login_row(login: &LoginInProgress) -> Vec<Cell> {
+    let known = |name| match name {
+        "type" => word("C"),
+        "state" => word(SessionState::Login.name()),
+        "addr" => word(login.address.to_string()),
+        "connect_time" => begun(login.lasts),
+        "ptr" => number(login.session.0),
+        _ => Cell::Null,
+    };
+    client_columns().into_iter().map(|column| known(column.name)).collect()
 }
 
-/// In UTC, to the second.
+/// When something began that has lasted for so long.
+fn begun(lasts: Duration) -> Cell {
+    time(SystemTime::now().checked_sub(lasts).unwrap_or(SystemTime::UNIX_EPOCH))
+}
+
+/// As PgBouncer has times: in UTC, to the second.
 fn time(time: SystemTime) -> Cell {
     let mut shown = humantime::format_rfc3339_seconds(time).to_string();
     shown.truncate(19);

@@ -341,6 +341,11 @@ impl<S: Clone> Ledger<S> {
         self.groups.get(&origin)?.entries.get(&id).map(|entry| entry.step)
     }
 
+    /// The signals of all connections, in no order.
+    pub(super) fn signals(&self) -> impl Iterator<Item = &S> {
+        self.groups.values().flat_map(|group| group.entries.values()).map(|entry| &entry.signal)
+    }
+
     /// How many connections there are of each kind, and of how many origins: greeting, queued, running, refusing, origins.
     pub(super) fn counts(&self) -> [usize; 5] {
         let all = || self.groups.values();

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 pub(crate) use self::ledger::{Bounds, Origin};
 use self::ledger::{Held, Hurried, Id, Ledger, Step};
 use crate::config::{ClientAddress, Config};
+use crate::sessions::SessionId;
 
 /// How long a client may take for an answer while others wait for the slot that it has.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -55,6 +56,8 @@ pub(crate) struct Logins {
 /// What a connection learns from others, and they from it.
 #[derive(Debug)]
 pub(crate) struct Signal {
+    session: SessionId,
+    address: ClientAddress,
     notify: Notify,
     news: AtomicU8,
     since: Instant,
@@ -68,8 +71,10 @@ const GRANTED: u8 = 1;
 const DISPLACED: u8 = 2;
 
 impl Signal {
-    fn new() -> Self {
+    fn new(session: SessionId, address: ClientAddress) -> Self {
         Self {
+            session,
+            address,
             notify: Notify::new(),
             news: AtomicU8::new(NO_NEWS),
             since: Instant::now(),
@@ -119,6 +124,14 @@ pub(crate) struct Login {
     signal: Arc<Signal>,
 }
 
+/// A connection that is not a session yet, at one moment: what is known of it without anything that its client says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LoginInProgress {
+    pub(crate) session: SessionId,
+    pub(crate) address: ClientAddress,
+    pub(crate) lasts: Duration,
+}
+
 /// Connections that are not sessions yet, at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -162,13 +175,18 @@ impl Logins {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection has come from this address. One that says nothing may have to leave for it.
+    /// A connection of this number has come from this address. One that says nothing may have to leave for it.
     ///
     /// # Errors
     /// [`Displaced`] where this one has to leave: there are too many, and all are at work.
-    pub(crate) fn enter(self: &Arc<Self>, address: ClientAddress, bounds: Bounds) -> Result<Login, Displaced> {
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        session: SessionId,
+        address: ClientAddress,
+        bounds: Bounds,
+    ) -> Result<Login, Displaced> {
         let (id, origin) = (self.last.fetch_add(1, Ordering::Relaxed), Origin::from(address));
-        let signal = Arc::new(Signal::new());
+        let signal = Arc::new(Signal::new(session, address));
         let displaced = self.ledger().enter(id, origin, Arc::clone(&signal), bounds).map_err(|()| Displaced)?;
         if let Some(displaced) = displaced {
             displaced.tell(DISPLACED);
@@ -182,6 +200,15 @@ impl Logins {
         if let Some(displaced) = displaced {
             displaced.tell(DISPLACED);
         }
+    }
+
+    /// All of them, in no order.
+    pub(crate) fn all(&self) -> Vec<LoginInProgress> {
+        let of = |signal: &Arc<Signal>| {
+            let Signal { session, address, since, .. } = &**signal;
+            LoginInProgress { session: *session, address: *address, lasts: since.elapsed() }
+        };
+        self.ledger().signals().map(of).collect()
     }
 
     /// How many there are.
@@ -288,7 +315,8 @@ mod tests {
     }
 
     async fn log_in(logins: Arc<Logins>, last: u8, takes: Duration) -> Result<(), Displaced> {
-        let login = logins.enter(address(last), Bounds { running_per_origin: 20, running: 40, ..BOUNDS })?;
+        let login =
+            logins.enter(SessionId(1), address(last), Bounds { running_per_origin: 20, running: 40, ..BOUNDS })?;
         login.start().await?;
         login.unless_displaced(tokio::time::sleep(takes)).await
     }
@@ -310,7 +338,7 @@ mod tests {
     async fn silent_clients_give_way_to_those_that_wait_and_to_nobody_else() {
         let logins = Arc::new(Logins::default());
         let silent = async |last: u8| {
-            let login = logins.enter(address(last), BOUNDS).expect("room");
+            let login = logins.enter(SessionId(1), address(last), BOUNDS).expect("room");
             login.start().await.expect("a slot");
             login.holds_server();
             login.client_is_asked();
@@ -320,7 +348,7 @@ mod tests {
         busy.client_has_answered();
         let stays = tokio::time::timeout(Duration::from_secs(20), first.unless_displaced(std::future::pending::<()>()));
         assert!(stays.await.is_err(), "nobody waits");
-        let newcomer = logins.enter(address(1), BOUNDS).expect("room");
+        let newcomer = logins.enter(SessionId(1), address(1), BOUNDS).expect("room");
         let leaves = async {
             assert_eq!(first.unless_displaced(std::future::pending::<()>()).await, Err(Displaced));
             drop(first);
@@ -338,7 +366,7 @@ mod tests {
         let mut slow = Vec::new();
         let since = Instant::now();
         for _ in 0..100 {
-            let login = logins.enter(address(1), BOUNDS).expect("room");
+            let login = logins.enter(SessionId(1), address(1), BOUNDS).expect("room");
             login.start().await.expect("a slot");
             login.client_is_asked();
             slow.push(login);
@@ -358,7 +386,7 @@ mod tests {
         let logins = Arc::new(Logins::default());
         let mut wrong = Vec::new();
         for _ in 0..10 {
-            let login = logins.enter(address(1), BOUNDS).expect("room");
+            let login = logins.enter(SessionId(1), address(1), BOUNDS).expect("room");
             login.start().await.expect("a slot at once");
             login.is_delayed();
             wrong.push(login);

@@ -26,7 +26,7 @@ fn claim(address: ClientAddress) -> Claim {
     let attempt = Attempt { address, role: "app_user".into(), tenant: "acme".into() };
     let negotiation = Negotiation { version: ProtocolVersion::V3_0, unknown_options: vec![] };
     let logins = Arc::new(crate::logins::Logins::default());
-    let login = logins.enter(address, crate::logins::Bounds::CONSOLE).expect("room");
+    let login = logins.enter(crate::sessions::SessionId(1), address, crate::logins::Bounds::CONSOLE).expect("room");
     let (leg, purpose, login) = (Leg::default(), Purpose::Session, Arc::new(login));
     Claim { attempt, typed_user: USER.into(), negotiation, leg, purpose, login }
 }

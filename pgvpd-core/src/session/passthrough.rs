@@ -386,7 +386,8 @@ mod tests {
         let (login, phases, mut key) = (Login::new(Who::Bypass, Legs::LOCAL, negotiation), Phases::default(), None);
         let logins = Arc::new(logins::Logins::default());
         let bounds = logins::Bounds::CONSOLE;
-        let in_progress = logins.enter(crate::config::ClientAddress::Unix, bounds).expect("room");
+        let in_progress =
+            logins.enter(crate::sessions::SessionId(1), crate::config::ClientAddress::Unix, bounds).expect("room");
         let resolve = async |_: &mut Conn<_>| Err(Ended::ClientGone);
         let hooks = Hooks { login: &in_progress, authenticated: || Ok(()), resolve, phases: &phases };
         let driven = drive(login, &mut client, (&mut upstream, &mut key), hooks);

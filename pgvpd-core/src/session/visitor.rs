@@ -31,7 +31,7 @@ impl Visitor {
     /// Takes a place among connections that are not sessions yet, and gives an earlier one back.
     pub(super) fn take_place(&mut self, logins: &Arc<Logins>, bounds: Bounds) -> Result<Arc<Login>, Ended> {
         self.login = None;
-        let login = logins.enter(self.address, bounds).map_err(|_| Refusal::too_many_logins())?;
+        let login = logins.enter(self.id, self.address, bounds).map_err(|_| Refusal::too_many_logins())?;
         Ok(Arc::clone(self.login.insert(Arc::new(login))))
     }
 
