@@ -36,7 +36,7 @@ impl Rig {
         let mut answer = Vec::new();
         crate::wire::command_complete(&mut answer, command);
         ready_for_query(&mut answer, TransactionStatus::Idle);
-        let noted = super::super::server::Noted { keeper: Some(&mut self.keeper), hearing: None };
+        let noted = super::super::server::Noted { keeper: Some(&mut self.keeper) };
         self.server.scan(&answer, noted).expect("an answer");
     }
 }

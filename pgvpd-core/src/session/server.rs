@@ -2,7 +2,6 @@
 
 use std::ops::ControlFlow;
 
-use super::hearing::Hearing;
 use super::keeper::Keeper;
 use super::relay::RelayEnd;
 use crate::sessions::SessionState;
@@ -21,7 +20,6 @@ pub(super) struct Server<'a> {
 /// What is taken from the server's messages as they pass.
 pub(super) struct Noted<'w> {
     pub(super) keeper: Option<&'w mut Keeper>,
-    pub(super) hearing: Option<&'w mut Hearing>,
 }
 
 /// What the server's next bytes amount to.
@@ -129,13 +127,8 @@ impl Server<'_> {
                 }
             }
             (tag::PARAMETER_STATUS, Some(body)) => {
-                if let Ok(status) = ParameterStatus::parse(body) {
-                    if let Some(hearing) = noted.hearing.filter(|_| status.name == b"client_encoding") {
-                        hearing.set_encoding(status.value);
-                    }
-                    if let Some(parameters) = &mut self.parameters {
-                        parameters.set(status.name, status.value);
-                    }
+                if let (Ok(status), Some(parameters)) = (ParameterStatus::parse(body), &mut self.parameters) {
+                    parameters.set(status.name, status.value);
                 }
             }
             _ => {}
@@ -145,7 +138,7 @@ impl Server<'_> {
 
 impl Noted<'_> {
     fn reborrow(&mut self) -> Noted<'_> {
-        Noted { keeper: self.keeper.as_deref_mut(), hearing: self.hearing.as_deref_mut() }
+        Noted { keeper: self.keeper.as_deref_mut() }
     }
 }
 

@@ -216,17 +216,17 @@ impl<'a> SessionWatch<'a> {
 
     /// Takes answers while the context is put back: those to the proxy are kept, the rest is the client's.
     fn restored(&mut self, chunk: &[u8]) -> Result<Look, RelayEnd> {
-        let Self { keeper: Some(keeper), server, hearing, .. } = self else { return Ok(Look::Pass) };
+        let Self { keeper: Some(keeper), server, .. } = self else { return Ok(Look::Pass) };
         let status = server.status;
         let mut restored = keeper.take(chunk, status, |message| {
-            let noted = Noted { keeper: None, hearing: hearing.as_mut() };
+            let noted = Noted { keeper: None };
             // Only a query that is refused has answers there, and it was asked.
             let _ = server.tracker.answer(message.tag);
             server.note(message.tag, Some(message.body), noted);
         })?;
         self.for_server = restored.for_server;
         if let Some(rest) = restored.rest {
-            let noted = Noted { keeper: Some(keeper), hearing: hearing.as_mut() };
+            let noted = Noted { keeper: Some(keeper) };
             let scanned = server.scan(&rest, noted)?;
             restored.for_client.extend(self.passed(&rest, &scanned));
         }
@@ -251,7 +251,7 @@ impl<'a> SessionWatch<'a> {
         }
         let rest_of_body = self.server.scanner.rest_of_body();
         self.limit.iter_mut().for_each(|limit| limit.expects_answer(rest_of_body));
-        let noted = Noted { keeper: self.keeper.as_mut(), hearing: self.hearing.as_mut() };
+        let noted = Noted { keeper: self.keeper.as_mut() };
         let scanned = self.server.scan(chunk, noted)?;
         let is_settled = !self.server.tracker.owes_answer();
         // With ReadyForQuery the next of several requests begins.
@@ -432,7 +432,7 @@ impl Left {
             if !matches!(conn.fill().await, Ok(1..)) {
                 return None;
             }
-            let scanned = server.scan(conn.received(), Noted { keeper: None, hearing: None }).ok()?;
+            let scanned = server.scan(conn.received(), Noted { keeper: None }).ok()?;
             if scanned.role_change.is_some() {
                 return None;
             }

@@ -38,7 +38,7 @@ pub use build::{
 pub use errors::ErrorReplacement;
 pub use frame::{Frame, TaggedFrames, frame, tag};
 pub use frontend::{Bind, Format, FrontendMessage, Target};
-pub use notifications::NotificationFilter;
+pub use notifications::{NotificationFilter, Verdict};
 pub use options::{OptionsError, Setting, join_options, normalize_setting_name, split_options};
 pub use reader::Reader;
 pub use scanner::Scanner;

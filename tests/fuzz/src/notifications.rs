@@ -1,6 +1,6 @@
 //! The filter of notifications, over any chunks.
 
-use pgvpd_core::wire::{NotificationFilter, TaggedFrames, WireError};
+use pgvpd_core::wire::{NotificationFilter, TaggedFrames, Verdict, WireError};
 
 use crate::chunks::Cuts;
 
@@ -35,7 +35,13 @@ fn filter(stream: &[u8], ends: &[usize], hears: impl Fn(&[u8]) -> bool) -> (Vec<
     let (mut filter, mut passed, mut start) = (NotificationFilter::default(), Vec::new(), 0);
     for &end in ends {
         let chunk = stream.get(start..end).unwrap_or_default();
-        match filter.pass(chunk, &hears) {
+        // Half of the channels depend on the encoding.
+        let judge = |channel: &[u8]| match channel.get(1) {
+            _ if !hears(channel) => Verdict::Drop,
+            Some(second) if second % 2 == 1 => Verdict::PassInUtf8,
+            _ => Verdict::Pass,
+        };
+        match filter.pass(chunk, judge) {
             Ok(None) => passed.extend(chunk),
             Ok(Some(bytes)) => passed.extend(bytes),
             Err(error) => return (passed, Err(error)),
