@@ -1,12 +1,16 @@
 //! The audit stream: what is told, and what becomes of a login that cannot be.
 
-use std::path::Path;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use serde_json::Value;
 
 use crate::support::{
     ADMIN_TOKEN, ADMINISTRATOR, APP_PASSWORD, Mode, TestResult, administered, auth_file, cluster, eventually, http,
-    mode, proxy, proxy_for,
+    mode, proxy, proxy_for, within,
 };
 
 fn events(path: &Path) -> Vec<Value> {
@@ -158,5 +162,101 @@ async fn it_tells_who_came_to_the_console_and_what_they_did_and_nothing_is_done_
     let refused = enter("/dev/full").await.err().ok_or("what cannot be told is not done")?;
     let refused = refused.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::code);
     assert_eq!(refused.map(tokio_postgres::error::SqlState::code), Some("58030"));
+    Ok(())
+}
+
+/// A named pipe that is open for reading and has no room.
+struct FullPipe {
+    _directory: tempfile::TempDir,
+    path: PathBuf,
+    pipe: File,
+}
+
+impl FullPipe {
+    fn new() -> std::io::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("audit");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status()?.success());
+        let flag = OFlags::NONBLOCK.bits().cast_signed();
+        let mut pipe = OpenOptions::new().read(true).write(true).custom_flags(flag).open(&path)?;
+        while pipe.write(b"\n").is_ok() {}
+        Ok(Self { _directory: directory, path, pipe })
+    }
+
+    fn path(&self) -> &str {
+        self.path.to_str().expect("UTF-8")
+    }
+
+    /// Takes out what is there.
+    fn read(&mut self) -> String {
+        let mut text = Vec::new();
+        // It ends for want of more.
+        let _ = self.pipe.read_to_end(&mut text);
+        String::from_utf8(text).expect("UTF-8")
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_nobody_reads_holds_up_no_session_that_may_go_on() -> TestResult {
+    let mut pipe = FullPipe::new()?;
+    let proxy = proxy(&[("audit_log", pipe.path()), ("audit_on_error", "continue"), ("tenant_deny", "mallory")]).await;
+    // Each of them would have to wait for longer than anybody here does.
+    within("logins", async {
+        for _ in 0..20 {
+            drop(proxy.try_log_in("app_user.acme").await?);
+            assert!(proxy.try_log_in("app_user.mallory").await.is_err());
+        }
+        Ok::<_, tokio_postgres::Error>(())
+    })
+    .await?;
+    assert!(proxy.handle.stats().audit_errors_total >= 30, "each of them is counted");
+    // It goes on by itself.
+    let mut text = String::new();
+    within("events are written again", async {
+        while !text.contains("globex") {
+            text += &pipe.read();
+            drop(proxy.log_in("app_user.globex").await);
+        }
+    })
+    .await;
+    let lost = proxy.handle.stats().audit_errors_total;
+    drop(proxy.log_in("app_user.initech").await);
+    assert_eq!(proxy.handle.stats().audit_errors_total, lost);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_login_that_a_stuck_target_refused_is_not_said_to_have_been_accepted() -> TestResult {
+    let mut pipe = FullPipe::new()?;
+    let proxy = proxy(&[("audit_log", pipe.path())]).await;
+    // The first is the one that is being written from then on.
+    let first = proxy.try_log_in("app_user.acme").await;
+    let others = futures_util::future::join_all((0..3).map(|_| proxy.try_log_in("app_user.acme"))).await;
+    for refused in [first].into_iter().chain(others) {
+        let error = refused.err().ok_or("not recorded")?;
+        assert_eq!(error.code().map(tokio_postgres::error::SqlState::code), Some("58030"));
+    }
+    let mut text = String::new();
+    within("events are written again", async {
+        text += &pipe.read();
+        while proxy.try_log_in("app_user.globex").await.is_err() {
+            text += &pipe.read();
+        }
+    })
+    .await;
+    text += &pipe.read();
+    let accepted = text.lines().filter(|line| line.contains("login_accepted") && line.contains("acme")).count();
+    assert!(accepted <= 1, "all but the one that was being written: {text}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pipe_that_nobody_has_open_is_refused_at_once() -> TestResult {
+    let mut pipe = FullPipe::new()?;
+    let path = pipe.path().to_owned();
+    pipe.pipe = File::open("/dev/null")?;
+    let refused = within("an answer", proxy_for(&cluster().await.postgres, &[("audit_log", &path)])).await;
+    let error = refused.err().ok_or("nobody reads it")?.to_string();
+    assert!(error.contains("nobody reads this pipe"), "{error}");
     Ok(())
 }

@@ -8,10 +8,8 @@ mod refusals;
 mod writer;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use tokio::time::timeout;
 use tracing::{Level, error};
 
 #[cfg(feature = "admin")]
@@ -19,14 +17,11 @@ pub(crate) use event::shortened;
 pub(crate) use event::{AdminOutcome, Event, Subject};
 pub(crate) use refusals::Refusals;
 pub use writer::AuditError;
-use writer::Writer;
+use writer::{Abandoned, Writer};
 
 use crate::config::{AuditOnError, AuditRules};
 use crate::repeats::Failure;
 use crate::shared::Shared;
-
-/// How long an event may take to be written.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The stream of one proxy.
 #[derive(Debug, Default)]
@@ -57,22 +52,27 @@ impl Audit {
 impl Shared {
     /// Writes an event of what is about to happen. An error: it must not happen, since nobody would know of it.
     pub(crate) async fn audit(&self, event: &Event<'_>) -> Result<(), AuditError> {
-        let Err(error) = self.write_event(event).await else { return Ok(()) };
         match self.config.load().audit.on_error {
-            AuditOnError::Refuse => Err(error),
-            AuditOnError::Continue => Ok(()),
+            AuditOnError::Refuse => self.write_event(event, Abandoned::IsDropped).await,
+            AuditOnError::Continue => {
+                self.audit_past(event).await;
+                Ok(())
+            }
         }
     }
 
     /// Writes an event of what has happened, whether it can be written or not.
     pub(crate) async fn audit_past(&self, event: &Event<'_>) {
-        let _ = self.write_event(event).await;
+        let _ = self.write_event(event, Abandoned::IsWritten).await;
     }
 
-    async fn write_event(&self, event: &Event<'_>) -> Result<(), AuditError> {
+    async fn write_event(&self, event: &Event<'_>, otherwise: Abandoned) -> Result<(), AuditError> {
         let Some(writer) = self.audit.writer.load_full() else { return Ok(()) };
-        let written = timeout(WRITE_TIMEOUT, writer.write(event.line())).await;
-        let written = written.unwrap_or(Err(AuditError::Stuck(WRITE_TIMEOUT)));
+        let waits = self.config.load().audit.on_error == AuditOnError::Refuse;
+        let written = match writer.stuck().filter(|_| !waits) {
+            Some(error) => Err(error),
+            None => writer.write(event.line(), otherwise).await,
+        };
         if let Err(error) = &written {
             self.counters.count_lost_event();
             if self.repeats.is_new(Level::ERROR, Failure::new("audit_log", error)) {

@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -53,6 +58,21 @@ pub enum AuditTarget {
     Stdout,
     /// This file; lines are appended.
     File(PathBuf),
+}
+
+/// Opens a file that events are appended to, and makes it if `may_create`. Never waits for whatever is to read a named pipe: one that nobody
+/// has open for reading is an error.
+pub(crate) fn open_for_append(path: &Path, may_create: bool) -> io::Result<File> {
+    let flag = OFlags::NONBLOCK.bits().cast_signed();
+    let opened = OpenOptions::new().append(true).create(may_create).custom_flags(flag).open(path);
+    let file = opened.map_err(|error| match error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) {
+        true => io::Error::new(error.kind(), "nobody reads this pipe"),
+        false => error,
+    })?;
+    // Writing does wait.
+    let flags = fcntl_getfl(&file)?;
+    fcntl_setfl(&file, flags.difference(OFlags::NONBLOCK))?;
+    Ok(file)
 }
 
 /// The audit stream.

@@ -18,6 +18,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) use admin::open_for_append;
 pub use admin::{AdminRules, AdminToken, AdminUsers, AuditOnError, AuditRules, AuditTarget};
 pub use isolation::{ContextSigning, Isolation, Notifications, RoleCheck, SigningMode};
 pub use options::{OPTIONS, OptionSpec, Topic};

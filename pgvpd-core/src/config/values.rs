@@ -306,7 +306,7 @@ pub(super) fn audit_log(text: &str) -> Checked<Option<AuditTarget>> {
 fn is_writable(path: &Path) -> std::io::Result<()> {
     use rustix::fs::{Access, access};
     if path.exists() {
-        return std::fs::OpenOptions::new().append(true).open(path).map(|_| ());
+        return super::open_for_append(path, false).map(|_| ());
     }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Ok(access(parent, Access::WRITE_OK | Access::EXEC_OK)?)
