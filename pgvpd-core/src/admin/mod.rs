@@ -6,6 +6,7 @@
 mod access;
 mod dashboard;
 mod metrics;
+mod pace;
 mod readiness;
 mod routes;
 mod server;

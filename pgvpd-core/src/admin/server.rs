@@ -15,12 +15,14 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::Admin;
+use super::pace::Paced;
 use crate::logins::Origin;
 
 /// Connections at one time, of all listeners together.
@@ -35,10 +37,7 @@ const MAX_KEPT: usize = 24;
 /// How long a client may take to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a connection may be silent between two requests; scrapers come every minute or more often.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-
-/// How long a client may take to accept more of an answer.
+/// How long a client may take to accept more of an answer; `pace` bounds the whole of it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The largest head of a request, in bytes.
@@ -167,9 +166,11 @@ pub(super) async fn accept(listener: TcpListener, app: Router, places: Arc<Place
     }
 }
 
-async fn serve(stream: TcpStream, peer: Peer, app: Router, places: Arc<Places>) {
+async fn serve<S>(stream: S, peer: Peer, app: Router, places: Arc<Places>)
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
     let mut stream = TimeoutStream::new(stream);
-    stream.set_read_timeout(Some(IDLE_TIMEOUT));
     stream.set_write_timeout(Some(WRITE_TIMEOUT));
     let address = peer.address;
     let app = app.layer(middleware::from_fn_with_state(places, at_work)).layer(Extension(peer));
@@ -178,7 +179,7 @@ async fn serve(stream: TcpStream, peer: Peer, app: Router, places: Arc<Places>) 
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(app))
+        .serve_connection(TokioIo::new(Paced::new(Box::pin(stream))), TowerToHyperService::new(app))
         .await;
     if let Err(error) = served {
         debug!(client = %address, %error, "a connection to the admin port ended");
@@ -203,6 +204,10 @@ async fn at_work(
 
 #[cfg(test)]
 mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::sleep;
+
     use super::*;
 
     fn peer(last: u8) -> Peer {
@@ -236,5 +241,41 @@ mod tests {
         assert_eq!(places.taken(), MAX_OF_ONE, "a place that was taken over is not given back twice");
         drop(taken);
         assert_eq!(places.taken(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_asks_for_nothing_more_is_closed() {
+        let (mut client, server) = tokio::io::duplex(1024);
+        let app = Router::new().route("/", get(async || "ok"));
+        tokio::spawn(serve(server, peer(1), app, Arc::default()));
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+        let mut answer = String::new();
+        let read = tokio::time::timeout(Duration::from_secs(100), client.read_to_string(&mut answer)).await;
+        assert!(read.is_ok() && answer.ends_with("ok"), "{answer}");
+    }
+
+    /// How much is read of an answer of this size by a client that takes so many bytes every few seconds.
+    async fn taken(size: usize, bytes: usize, pause: Duration) -> usize {
+        let (mut client, server) = tokio::io::duplex(1024);
+        let app = Router::new().route("/", get(async move || "x".repeat(size)));
+        let serving = tokio::spawn(serve(server, peer(1), app, Arc::default()));
+        // The beginning of another request keeps the connection from being idle.
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\nG").await.expect("sent");
+        let (mut buffer, mut taken) = (vec![0; bytes], 0);
+        while let Ok(read) = client.read(&mut buffer).await
+            && read > 0
+        {
+            taken += read;
+            sleep(pause).await;
+        }
+        serving.await.expect("served");
+        taken
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_trickles_is_left_and_one_that_is_slow_is_not() {
+        assert!(taken(100_000, 10, Duration::from_secs(4)).await < 2000);
+        let size = 4_000_000;
+        assert!(taken(size, 1024, Duration::from_millis(50)).await > size, "20 KiB a second, for three minutes");
     }
 }
