@@ -1,14 +1,31 @@
-//! What the service manager is told (sd_notify(3)). Without `NOTIFY_SOCKET` it is told nothing.
+//! What the service manager is told (sd_notify(3)). Without `NOTIFY_SOCKET` it is told nothing. One that reads nothing is not waited for.
+
+use std::io;
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tracing::debug;
 
 use pgvpd_core::ProxyHandle;
 
+/// How long a message may wait for room. Until then nothing else is done, signals included.
+const SEND_TIMEOUT: Duration = Duration::from_millis(200);
+
 fn tell(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
+    if let Err(error) = send(state) {
         debug!(%error, "the service manager cannot be told");
     }
+}
+
+/// As `sd_notify::notify`, which waits for room without an end.
+fn send(state: &[NotifyState<'_>]) -> io::Result<()> {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let message: String = state.iter().map(|state| format!("{state}\n")).collect();
+    let socket = UnixDatagram::unbound()?;
+    socket.set_write_timeout(Some(SEND_TIMEOUT))?;
+    socket.send_to(message.as_bytes(), path)?;
+    Ok(())
 }
 
 /// It listens.
@@ -40,7 +57,7 @@ pub(crate) fn stopping(sessions: usize) {
 /// and every lock of the proxy's can be had.
 pub(crate) async fn watchdog(proxy: &ProxyHandle) {
     let Some(period) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
-    let mut pace = tokio::time::interval((period / 2).max(std::time::Duration::from_millis(1)));
+    let mut pace = tokio::time::interval((period / 2).max(Duration::from_millis(1)));
     loop {
         pace.tick().await;
         let status = proxy.status(0);

@@ -96,3 +96,18 @@ async fn the_watchdog_of_another_process_is_not_ours() -> TestResult {
     manager.socket.set_read_timeout(Some(Duration::from_millis(1)))?;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_manager_that_reads_nothing_holds_up_nothing() -> TestResult {
+    let manager = Manager::new();
+    let other = UnixDatagram::unbound()?;
+    other.set_nonblocking(true)?;
+    while other.send_to(b"X_FULL=1", &manager.path).is_ok() {}
+    let mut program = manager.start(&[], &[]).await;
+    program.err.line("pgvpd is listening").await;
+    program.signal(Signal::HUP);
+    program.err.line("configuration reloaded").await;
+    program.signal(Signal::TERM);
+    assert_eq!(program.exit_code().await, Some(0));
+    Ok(())
+}
