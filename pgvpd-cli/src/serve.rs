@@ -80,8 +80,12 @@ async fn until_stopped(proxy: &ProxyHandle, signals: &mut Signals) -> Outcome {
     let name = loop {
         tokio::select! {
             received = signals.next() => match received {
-                Received::Reload => reload(proxy).await,
-                Received::Stop(name, _) => break name,
+                // Reading the files again may come to no end.
+                Received::Reload => tokio::select! {
+                    () = reload(proxy) => {}
+                    (name, _) = signals.next_stop() => break name,
+                },
+                Received::Stop(name) => break name,
             },
             () = proxy.draining() => break "POST /drain",
         }
@@ -91,7 +95,7 @@ async fn until_stopped(proxy: &ProxyHandle, signals: &mut Signals) -> Outcome {
     systemd::stopping(sessions);
     tokio::select! {
         closed = proxy.shutdown(timeout) => info!(sessions_closed = closed, "stopped"),
-        number = signals.second_stop() => {
+        (_, number) = signals.next_stop() => {
             warn!("stopped at once by a second signal");
             return Err(Exit::Signal(number));
         }
@@ -143,7 +147,7 @@ struct Signals {
 
 enum Received {
     Reload,
-    Stop(&'static str, u8),
+    Stop(&'static str),
 }
 
 impl Signals {
@@ -157,18 +161,17 @@ impl Signals {
 
     async fn next(&mut self) -> Received {
         tokio::select! {
-            _ = self.interrupt.recv() => Received::Stop("SIGINT", 2),
-            _ = self.terminate.recv() => Received::Stop("SIGTERM", 15),
+            _ = self.interrupt.recv() => Received::Stop("SIGINT"),
+            _ = self.terminate.recv() => Received::Stop("SIGTERM"),
             _ = self.hangup.recv() => Received::Reload,
         }
     }
 
-    /// The number of the next signal to stop.
-    async fn second_stop(&mut self) -> u8 {
-        loop {
-            if let Received::Stop(_, number) = self.next().await {
-                return number;
-            }
+    /// Name and number of the next signal to stop. Others are still there afterwards.
+    async fn next_stop(&mut self) -> (&'static str, u8) {
+        tokio::select! {
+            _ = self.interrupt.recv() => ("SIGINT", 2),
+            _ = self.terminate.recv() => ("SIGTERM", 15),
         }
     }
 }

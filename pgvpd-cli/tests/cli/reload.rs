@@ -1,11 +1,14 @@
 //! SIGHUP: the configuration file is read again.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use rustix::process::Signal;
 use tokio_postgres::error::SqlState;
 
-use crate::support::{Server, TestResult, log_in, orders, write_private};
+use crate::support::{Server, TestResult, eventually, log_in, orders, write_private};
 
 /// A proxy with a configuration file.
 struct Configured {
@@ -100,6 +103,23 @@ async fn a_new_shutdown_timeout_holds_after_a_reload() -> TestResult {
     let mut proxy = Configured::start("shutdown_timeout = 3600\n", &[]).await;
     let _open = log_in(proxy.server.address, "app_user.acme").await?;
     proxy.reload("shutdown_timeout = 0\n", "configuration reloaded", 1).await;
+    proxy.server.program.signal(Signal::TERM);
+    assert_eq!(proxy.server.program.exit_code().await, Some(0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_signal_ends_a_proxy_whose_reload_comes_to_no_end() -> TestResult {
+    let mut proxy = Configured::start("# nothing\n", &[]).await;
+    std::fs::remove_file(&proxy.file)?;
+    assert!(std::process::Command::new("mkfifo").arg(&proxy.file).status()?.success());
+    proxy.server.program.signal(Signal::HUP);
+    // Open as soon as the other side is: it reads, and nothing comes.
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let held = OnceLock::new();
+    let open = || OpenOptions::new().write(true).custom_flags(nonblocking).open(&proxy.file);
+    eventually("the file is read", async || open().is_ok_and(|pipe| held.set(pipe).is_ok())).await;
+    assert!(log_in(proxy.server.address, "app_user.acme").await.is_ok());
     proxy.server.program.signal(Signal::TERM);
     assert_eq!(proxy.server.program.exit_code().await, Some(0));
     Ok(())
