@@ -1,5 +1,5 @@
 //! Attacks on the isolation of tenants: whoever runs any SQL in a session of acme's, sends any bytes and chooses his startup
-//! packet tries to read, change or disturb what is globex's. Each prints one line:
+//! packet tries to read, change or disturb what is globex's. So do clients that have no password at all. Each prints one line:
 //!
 //! ```text
 //! BLOCKED  name (SQLSTATEs that refused it)
@@ -24,11 +24,13 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails where it cannot go on")]
 #![expect(clippy::print_stdout, reason = "one line an attack")]
 
+mod aliases;
 mod attack;
 mod channels;
 mod context;
 mod counts;
 mod crowding;
+mod endings;
 mod facts;
 mod limits;
 mod mode;
@@ -40,6 +42,7 @@ mod session;
 mod shop;
 mod stage;
 mod startup;
+mod strangers;
 mod system;
 mod token;
 
@@ -59,12 +62,15 @@ fn attacks(mode: Mode) -> Vec<Attack> {
         context::attacks(),
         schema::attacks(),
         objects::attacks(),
+        aliases::attacks(),
         system::attacks(),
         startup::attacks(),
+        strangers::attacks(),
         pool::attacks(),
         counts::attacks(),
         channels::attacks(),
         crowding::attacks(),
+        endings::attacks(),
         token::attacks(),
         roles::attacks(),
     ];

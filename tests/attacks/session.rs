@@ -48,15 +48,25 @@ const LOOT: &[&str] =
 impl Session {
     /// Sends these bytes as the first, and answers requests for a proof until ReadyForQuery.
     pub(crate) async fn open(port: u16, first: &[u8], heard: Option<Arc<Mutex<Heard>>>) -> Result<Self, PgError> {
+        Self::open_with(APP_PASSWORD, port, first, heard).await
+    }
+
+    /// As [`Self::open`], with another password.
+    pub(crate) async fn open_with(
+        password: &str,
+        port: u16,
+        first: &[u8],
+        heard: Option<Arc<Mutex<Heard>>>,
+    ) -> Result<Self, PgError> {
         let stream = TcpStream::connect(("127.0.0.1", port)).await.map_err(|_| cut())?;
         stream.set_nodelay(true).map_err(|_| cut())?;
         let mut session = Self { stream, heard, is_looting: false, key: Vec::new(), parameters: BTreeMap::new() };
         session.send(first).await;
-        session.authenticate().await.map(|()| session)
+        session.authenticate(password).await.map(|()| session)
     }
 
-    async fn authenticate(&mut self) -> Result<(), PgError> {
-        let mut scram = ScramSha256::new(APP_PASSWORD.as_bytes(), ChannelBinding::unsupported());
+    async fn authenticate(&mut self, password: &str) -> Result<(), PgError> {
+        let mut scram = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
         loop {
             let (tag, body) = self.message().await.ok_or_else(cut)?;
             let mut out = BytesMut::new();

@@ -51,6 +51,8 @@ pub(crate) struct Stage {
     pub(crate) admin: Client,
     /// Stands in every row of the victim's, and nowhere else.
     pub(crate) marker: String,
+    /// What roles' passwords are verified with.
+    verifiers: Vec<String>,
     pub(crate) heard: Arc<Mutex<Heard>>,
     /// The attack's name.
     pub(crate) trying: Mutex<String>,
@@ -84,6 +86,8 @@ impl Stage {
         admin.batch_execute("SET lock_timeout = '10s'").await.expect("a setting");
         let watch = Watch::begin(&admin).await;
 
+        let verifiers = admin.query("SELECT rolpassword FROM pg_authid WHERE rolpassword IS NOT NULL", &[]).await;
+        let verifiers = verifiers.expect("verifiers").iter().map(|row| row.get(0)).collect();
         let mut passwords = NamedTempFile::new().expect("a temporary file");
         for role in LOGINS {
             writeln!(passwords, "\"{role}\" \"secret\"").expect("written");
@@ -107,6 +111,7 @@ impl Stage {
             door,
             admin,
             marker,
+            verifiers,
             heard: Arc::default(),
             trying: Mutex::default(),
             whose: Mutex::new(Whose::AsSaid),
@@ -206,9 +211,33 @@ impl Stage {
         victim.leave().await;
     }
 
+    /// The victim logs in after these bytes, and works.
+    pub(crate) async fn victim_after(&self, proxy: &TestProxy, header: &str) -> Result<Session, PgError> {
+        let packet = startup("app_user.globex", &[]);
+        let mut victim = Session::open(proxy.port(), &[header.as_bytes(), &packet].concat(), None).await?;
+        let reply = victim.query(WORK).await;
+        if reply != self.work {
+            self.reached(format!("the victim is disturbed ({})", errors(&reply)));
+        }
+        Ok(victim)
+    }
+
+    /// The victim gets in, after these bytes, and works.
+    pub(crate) async fn has_to_get_in(&self, proxy: &TestProxy, header: &str) {
+        match self.victim_after(proxy, header).await {
+            Ok(victim) => victim.leave().await,
+            Err(error) => self.reached(format!("the victim cannot log in ({})", error.code)),
+        }
+    }
+
+    /// A proxy with these options besides.
+    pub(crate) async fn proxy_with(&self, options: &[(&'static str, &str)]) -> TestProxy {
+        start_proxy(&self.postgres, self.mode, &self.passwords, options).await
+    }
+
     /// Has the victim log in through a proxy that has asked nothing yet, and has no connections from before.
     pub(crate) async fn check_victim_from_scratch(&self) {
-        let proxy = start_proxy(&self.postgres, self.mode, &self.passwords, &[]).await;
+        let proxy = self.proxy_with(&[]).await;
         self.check_new_victim(&proxy).await;
     }
 
@@ -260,6 +289,7 @@ impl Stage {
         let mut secrets = vec![("the victim's secret came back", self.marker.clone())];
         secrets.push(("the victim's secret came back", hex(self.marker.as_bytes())));
         secrets.extend([pad(0), pad(0x36), pad(0x5c)].map(|pad| ("the key came back", pad)));
+        secrets.extend(self.verifiers.iter().map(|verifier| ("a verifier came back", verifier.clone())));
         secrets
     }
 
@@ -324,6 +354,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn contains(bytes: &[u8], text: &[u8]) -> bool {
+/// True if the text stands in the bytes.
+pub(crate) fn contains(bytes: &[u8], text: &[u8]) -> bool {
     bytes.windows(text.len()).any(|window| window == text)
 }

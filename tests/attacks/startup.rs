@@ -114,7 +114,6 @@ const USERS: &[(&str, &str)] = &[
 
 /// What the login role may say of itself to the sessions that come after.
 const ROLE_SETTINGS: &[(&str, &str)] = &[
-    ("GRANT of oneself", "GRANT app_user TO bypassing WITH ADMIN OPTION"),
     ("ALTER ROLE SET the context", "ALTER ROLE app_user SET app.current_tenant_id = 'acme'"),
     ("ALTER ROLE SET the context to nothing", "ALTER ROLE app_user SET app.current_tenant_id = ''"),
     (
@@ -122,7 +121,6 @@ const ROLE_SETTINGS: &[(&str, &str)] = &[
         "ALTER ROLE app_user IN DATABASE shop SET app.current_tenant_id = 'acme'",
     ),
     ("ALTER ROLE SET a token", "ALTER ROLE app_user SET pgvpd.context = 'v1.x'"),
-    ("ALTER ROLE SET statement_timeout", "ALTER ROLE app_user SET statement_timeout = 1"),
     ("ALTER ROLE SET search_path", "ALTER ROLE app_user SET search_path = scratch"),
     (
         "ALTER ROLE SET search_path to where the victim's rows are caught",
@@ -135,7 +133,16 @@ const ROLE_SETTINGS: &[(&str, &str)] = &[
     ("ALTER ROLE SET local_preload_libraries", "ALTER ROLE app_user SET local_preload_libraries = 'nothing'"),
     ("ALTER ROLE SET client_encoding", "ALTER ROLE app_user SET client_encoding = 'SQL_ASCII'"),
     ("ALTER ROLE SET standard_conforming_strings", "ALTER ROLE app_user SET standard_conforming_strings = off"),
-    ("ALTER ROLE SET idle_session_timeout", "ALTER ROLE app_user SET idle_session_timeout = 1"),
+    ("ALTER ROLE SET DateStyle", "ALTER ROLE app_user SET DateStyle = 'German, DMY'"),
+    ("ALTER ROLE SET array_nulls", "ALTER ROLE app_user SET array_nulls = off"),
+    ("ALTER ROLE SET exit_on_error", "ALTER ROLE app_user SET exit_on_error = on"),
+    ("ALTER ROLE SET gin_fuzzy_search_limit", "ALTER ROLE app_user SET gin_fuzzy_search_limit = 1"),
+    (
+        "ALTER ROLE SET every switch that the server has",
+        "DO $$ DECLARE r record; BEGIN FOR r IN SELECT name FROM pg_settings WHERE context = 'user' AND vartype = 'bool' AND name NOT LIKE '%.%' LOOP BEGIN
+           EXECUTE format('ALTER ROLE app_user SET %I = %L', r.name, CASE current_setting(r.name) WHEN 'on' THEN 'off' ELSE 'on' END);
+           EXCEPTION WHEN OTHERS THEN NULL; END; END LOOP; END $$",
+    ),
 ];
 
 /// What a role has said in a transaction that its session does not live to commit. An answer to the last query says that it did.
@@ -149,6 +156,23 @@ const NOT_COMMITTED: &[(&str, &str)] = &[
     ("ALTER ROLE SET in a transaction", "BEGIN;;ALTER ROLE app_user SET search_path = scratch;;COMMIT"),
     ("ALTER ROLE, and on it goes", "ALTER ROLE CURRENT_USER RESET ALL;;SELECT 1"),
 ];
+
+/// Limits that can end a login before it is known that the role has set them.
+const ROLE_LIMITS: &[(&str, &str)] = &[
+    ("GRANT of oneself", "GRANT app_user TO bypassing WITH ADMIN OPTION"),
+    ("ALTER ROLE SET statement_timeout", "ALTER ROLE app_user SET statement_timeout = 1"),
+    ("ALTER ROLE SET idle_session_timeout", "ALTER ROLE app_user SET idle_session_timeout = 1"),
+    (
+        "ALTER ROLE SET idle_in_transaction_session_timeout",
+        "ALTER ROLE app_user SET idle_in_transaction_session_timeout = 1",
+    ),
+];
+
+const TRANSACTION_TIMEOUT: (&str, &str) =
+    ("ALTER ROLE SET transaction_timeout", "ALTER ROLE app_user SET transaction_timeout = 1");
+
+/// The password of the role that all tenants log in as.
+const STOLEN: &str = "ALTER ROLE app_user PASSWORD 'stolen'";
 
 pub(crate) fn attacks() -> Vec<Attack> {
     let mut attacks: Vec<_> = PARAMETERS
@@ -202,13 +226,20 @@ pub(crate) fn attacks() -> Vec<Attack> {
         packet.extend(startup("app_user.globex", &[]));
         Box::pin(enter(stage, packet))
     }));
-    attacks.extend(ROLE_SETTINGS.iter().map(|row| Attack::sql(row).within(SETTINGS)));
+    attacks.extend(ROLE_SETTINGS.iter().map(Attack::sql));
+    attacks.extend(ROLE_LIMITS.iter().map(|row| Attack::sql(row).within(SETTINGS)));
+    attacks.push(Attack::sql(&TRANSACTION_TIMEOUT).since(17).within(SETTINGS));
     attacks.extend(
         NOT_COMMITTED.iter().map(|&(name, script)| {
             Attack::by(name, move |stage| Box::pin(not_committed(stage, script))).saying(script)
         }),
     );
-    attacks.push(Attack::sql(&("ALTER ROLE PASSWORD", "ALTER ROLE app_user PASSWORD 'stolen'")).within(PASSWORD));
+    attacks.push(Attack::sql(&("ALTER ROLE PASSWORD", STOLEN)).within(PASSWORD));
+    attacks.push(
+        Attack::by("ALTER ROLE PASSWORD, and a login as the victim", |stage| Box::pin(steal(stage)))
+            .saying(STOLEN)
+            .within(PASSWORD),
+    );
     attacks
 }
 
@@ -222,6 +253,19 @@ async fn not_committed(stage: &Stage, script: &str) -> Result<(), &'static str> 
         stage.reached("the session goes on");
     }
     stage.check_victim_from_scratch().await;
+    attacker.leave().await;
+    Ok(())
+}
+
+/// The attacker sets a password, and is the victim with it.
+async fn steal(stage: &Stage) -> Result<(), &'static str> {
+    let mut attacker = stage.attacker().await;
+    attacker.run(&stage.spell(STOLEN)).await;
+    let (packet, heard) = (startup("app_user.globex", &[]), Some(Arc::clone(&stage.heard)));
+    if let Ok(mut victim) = Session::open_with("stolen", stage.proxy.port(), &packet, heard).await {
+        victim.loot().await;
+        victim.leave().await;
+    }
     attacker.leave().await;
     Ok(())
 }

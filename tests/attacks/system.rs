@@ -1,7 +1,13 @@
 //! What the server knows of everybody, its files, and the key.
 
+use std::time::Duration;
+
+use bytes::BytesMut;
+use postgres_protocol::message::frontend;
+
 use crate::attack::Attack;
 use crate::limits::{ACTIVITY, LARGE_OBJECTS};
+use crate::shop::LOGINS;
 use crate::stage::Stage;
 
 /// The key and what stands beside it.
@@ -75,10 +81,50 @@ const KEY: &[(&str, &str)] = &[
     ),
     ("parse_condition with SQL in it", "SELECT pgvpd.parse_condition($$x = ( SELECT pgvpd.attach())$$)"),
     ("the status", "SELECT * FROM pgvpd_status()"),
-    (
-        "a verifier by a function of the proxy's",
-        "SELECT CASE WHEN to_regprocedure('public.pgvpd_get_auth(text)') IS NOT NULL THEN 1 / 0 END",
-    ),
+    ("NULL for any argument", NULLS),
+];
+
+/// Each function that a session may call, with NULL for all arguments, and for each alone. The answers come back as notices.
+const NULLS: &str = r"DO $$ DECLARE f record; call text; answer text; BEGIN
+    FOR f IN SELECT p.oid::regproc AS name, p.pronargs::int AS number, p.proargtypes::oid[] AS types FROM pg_proc p
+             WHERE p.pronamespace IN ('pgvpd'::regnamespace, 'public'::regnamespace) AND p.prokind = 'f' AND p.pronargs > 0
+               AND p.prorettype <> 'trigger'::regtype AND has_function_privilege(p.oid, 'EXECUTE') LOOP
+      FOR alone IN 0 .. f.number LOOP
+        SELECT format('SELECT string_agg(f::text, %L) FROM %s(%s) f', ',', f.name, string_agg(format('%L::%s',
+                 CASE WHEN alone IN (0, n) THEN NULL WHEN t = 'bytea'::regtype THEN '\x00' WHEN t = 'regclass'::regtype THEN 'public.vault'
+                      WHEN t IN ('int'::regtype, 'bigint'::regtype, 'oid'::regtype, 'regtype'::regtype) THEN '25'
+                      WHEN t = 'timestamptz'::regtype THEN 'infinity' ELSE 'app.current_tenant_id' END, t::regtype), ', ' ORDER BY n))
+          INTO call FROM unnest(f.types) WITH ORDINALITY a (t, n);
+        BEGIN
+          EXECUTE call INTO answer; RAISE NOTICE '% is %', call, answer;
+        EXCEPTION WHEN OTHERS THEN RAISE NOTICE '% fails, %', call, SQLERRM; END;
+      END LOOP;
+    END LOOP; END $$";
+
+/// What locks a relation, `{}`, before it looks at rights.
+const LOCKING: &[&str] = &[
+    "CREATE RULE r AS ON INSERT TO {} DO NOTHING",
+    "CREATE TRIGGER t BEFORE INSERT ON {} FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    "CREATE TABLE scratch.r (k text REFERENCES {})",
+    "CREATE TABLE scratch.c () INHERITS ({})",
+    "CREATE STATISTICS scratch.s ON kid, ipad FROM {}",
+    "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE",
+    "ALTER TABLE {} ADD COLUMN x int",
+    "ALTER SEQUENCE {} RESTART",
+    "TRUNCATE {}",
+    "DROP TABLE {}",
+];
+
+/// What every session's statements need.
+const NEEDED: &[&str] = &[
+    "pgvpd.signing_key",
+    "pgvpd.session_nonce",
+    "pgvpd.tenant_role",
+    "pgvpd_private.signing_key",
+    "pgvpd_private.session_nonce",
+    "pgvpd_private.tenant_role",
+    "pgvpd_private.key_end",
+    "pgvpd_private.key_generation",
 ];
 
 const SERVER: &[(&str, &str)] = &[
@@ -174,6 +220,8 @@ pub(crate) fn attacks() -> Vec<Attack> {
     attacks.push(activity("what others run, unviewed", "SELECT * FROM pg_stat_get_activity(NULL)"));
     attacks.extend(LARGE.iter().map(large_object));
     attacks.push(Attack::by("the victim's context in what others run", |stage| Box::pin(context_text(stage))));
+    attacks.push(Attack::by("a verifier by the function that proxies ask", |stage| Box::pin(ask_for_verifiers(stage))));
+    attacks.push(Attack::by("a lock on what every session needs", |stage| Box::pin(lock_needed(stage))));
     attacks.push(Attack::by("pg_stat_statements", |_| Box::pin(async { Err("it is not installed here") })));
     attacks
 }
@@ -192,6 +240,42 @@ fn activity(name: &'static str, sql: &'static str) -> Attack {
         })
     });
     attack.within(ACTIVITY)
+}
+
+/// A restore without rights (`pg_dump -x`) leaves what PostgreSQL gives by itself: everybody may call the function.
+async fn ask_for_verifiers(stage: &Stage) -> Result<(), &'static str> {
+    stage.execute("GRANT EXECUTE ON FUNCTION public.pgvpd_get_auth(text) TO PUBLIC").await;
+    let mut attacker = stage.attacker().await;
+    for role in LOGINS {
+        attacker.query(&format!("SELECT * FROM pgvpd_get_auth('{role}')")).await;
+    }
+    attacker.query("SELECT a FROM pg_roles, LATERAL pgvpd_get_auth(rolname) a").await;
+    attacker.query("SELECT pgvpd_get_auth(NULL)").await;
+    attacker.leave().await;
+    stage.execute("REVOKE EXECUTE ON FUNCTION public.pgvpd_get_auth(text) FROM PUBLIC").await;
+    Ok(())
+}
+
+/// One session uses them in a transaction that goes on, another asks for a lock: every later session would wait for both.
+async fn lock_needed(stage: &Stage) -> Result<(), &'static str> {
+    let (mut using, mut asking) = (stage.attacker().await, stage.attacker().await);
+    using.run("BEGIN;;SELECT current_tenant_id(), pgvpd.attach()").await;
+    for (statement, relation) in LOCKING.iter().flat_map(|one| NEEDED.iter().map(move |other| (one, other))) {
+        let mut out = BytesMut::new();
+        frontend::query(&statement.replace("{}", relation), &mut out).expect("query");
+        asking.send(&out).await;
+        // A refusal comes at once. Where none does, the statement waits, and so does every later session.
+        if asking.message_within(Duration::from_millis(500)).await.is_none() {
+            stage.reached(format!("{} waits", statement.replace("{}", relation)));
+            break;
+        }
+        asking.reply().await;
+    }
+    stage.check_victim().await;
+    stage.check_new_victim(&stage.proxy).await;
+    asking.break_off();
+    using.leave().await;
+    Ok(())
 }
 
 /// The victim has only logged in, by each way there is: nothing of its context may be in a statement's text.

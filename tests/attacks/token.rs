@@ -139,6 +139,13 @@ pub(crate) fn attacks() -> Vec<Attack> {
     );
     attacks.push(Attack::by("token of an earlier session on this backend", |stage| Box::pin(earlier(stage))));
     attacks.push(Attack::by("token from before the nonce moved", |stage| Box::pin(moved(stage))));
+    for (name, level) in [
+        ("signed by a key that ended in the transaction", "READ COMMITTED"),
+        ("signed by a key that ended in the transaction, repeatable read", "REPEATABLE READ"),
+        ("signed by a key that ended in the transaction, serializable", "SERIALIZABLE"),
+    ] {
+        attacks.push(Attack::by(name, move |stage| Box::pin(outlive_key(stage, level))));
+    }
     attacks
         .push(Attack::by("token in the startup packet", |stage| Box::pin(in_packet(stage, &[("pgvpd.context", "@")]))));
     attacks.push(Attack::by("token in the packet's options", |stage| {
@@ -299,6 +306,29 @@ async fn moved(stage: &Stage) -> Result<(), &'static str> {
         stage.reached(format!("the old token is good for {tenant}"));
     }
     attacker.leave().await;
+    Ok(())
+}
+
+/// The attacker has had a key of the proxy's. Its end has to hold in a transaction that began before.
+async fn outlive_key(stage: &Stage, level: &str) -> Result<(), &'static str> {
+    without_tokens(stage)?;
+    let key = hex(&KEY);
+    stage.execute(&format!("SELECT pgvpd.install_key('ending', decode('{key}', 'hex'))")).await;
+    let mut attacker = stage.attacker().await;
+    let tokens = Tokens { own: token_of(&mut attacker).await?, victims: Vec::new() };
+    let set =
+        format!("SELECT length(set_config('pgvpd.context', '{}', false))", tokens.signed_with(&[(KEY_ID, "ending")]));
+    // Not the rows, which would count as reached.
+    attacker.query(&set).await;
+    let tenant = attacker.query("SELECT current_tenant_id()").await.value();
+    assert!(tenant.as_deref() == Some("globex") || stage.mode.has_own_roles(), "the key counts as yet: {tenant:?}");
+    attacker.run(&format!("BEGIN ISOLATION LEVEL {level};;SELECT count(*) FROM pg_class")).await;
+    stage.execute("SELECT pgvpd.retire_key('ending')").await;
+    attacker.loot().await;
+    attacker.query(&set).await;
+    attacker.loot().await;
+    attacker.leave().await;
+    stage.execute("DELETE FROM pgvpd.signing_key WHERE kid = 'ending'").await;
     Ok(())
 }
 
