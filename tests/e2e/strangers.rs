@@ -123,11 +123,14 @@ async fn silent_clients_take_no_place_of_all_sessions() {
 #[tokio::test]
 async fn wrong_passwords_take_none_of_a_tenants_connections() {
     let proxy = proxy(&[("tenant_max_connections", "5")]).await;
-    let _workers = workers(&proxy, "app_user.acme", 10);
+    let workers = workers(&proxy, "app_user.acme", 10);
     eventually("they fail", async || proxy.handle.stats().refused_total >= 10).await;
+    let mut sessions = Vec::new();
     for _ in 0..5 {
-        get_in(&proxy, "app_user.acme").await;
+        sessions.push(get_in(&proxy, "app_user.acme").await);
     }
+    // Nor were they refused for anything but their password.
+    assert!(workers.iter().all(|worker| !worker.is_finished()), "they fail for another reason");
 }
 
 #[tokio::test]
