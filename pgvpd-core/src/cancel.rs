@@ -300,20 +300,19 @@ mod tests {
         CancelKey { pid, secret: Box::new([1, 2, 3, 4]) }
     }
 
+    /// Where nobody listens.
+    fn nowhere() -> UpstreamAddress {
+        UpstreamAddress { host: "/nonexistent".into(), port: 1, tls: None, tcp: crate::config::TcpTimes::default() }
+    }
+
     #[tokio::test]
     async fn a_key_is_valid_while_its_entry_lives_and_a_later_owner_keeps_it() {
         let registry = Arc::new(CancelRegistry::default());
-        let nowhere = UpstreamAddress {
-            host: "/nonexistent".into(),
-            port: 1,
-            tls: None,
-            tcp: crate::config::TcpTimes::default(),
-        };
         let request = || CancelRequest { key: key(7) };
         assert_eq!(registry.forward(request()).await, Forwarded::Unknown);
-        let first = registry.register(key(7), nowhere.clone());
+        let first = registry.register(key(7), nowhere());
         assert_eq!(registry.forward(request()).await, Forwarded::Failed);
-        let second = registry.register(key(7), nowhere);
+        let second = registry.register(key(7), nowhere());
         drop(first);
         assert_eq!(registry.forward(request()).await, Forwarded::Failed);
         drop(second);
@@ -323,13 +322,7 @@ mod tests {
     #[tokio::test]
     async fn issued_keys_have_the_backends_number_and_a_secret_of_their_own() {
         let registry = Arc::new(CancelRegistry::default());
-        let nowhere = UpstreamAddress {
-            host: "/nonexistent".into(),
-            port: 1,
-            tls: None,
-            tcp: crate::config::TcpTimes::default(),
-        };
-        let issued: Vec<_> = (0..100).map(|_| registry.issue(32, key(7), nowhere.clone())).collect();
+        let issued: Vec<_> = (0..100).map(|_| registry.issue(32, key(7), nowhere())).collect();
         let distinct: std::collections::HashSet<_> = issued.iter().map(|entry| entry.key().clone()).collect();
         assert!(distinct.len() == 100 && distinct.iter().all(|key| key.secret.len() == 32 && key.pid == 7));
         let (target, _) = registry.target(issued[0].key()).expect("live");
@@ -340,13 +333,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn guessing_a_secret_is_slow_and_the_right_key_still_works() {
         let registry = Arc::new(CancelRegistry::default());
-        let nowhere = UpstreamAddress {
-            host: "/nonexistent".into(),
-            port: 1,
-            tls: None,
-            tcp: crate::config::TcpTimes::default(),
-        };
-        let entries = [registry.issue(4, key(7), nowhere.clone()), registry.issue(4, key(8), nowhere)];
+        let entries = [registry.issue(4, key(7), nowhere()), registry.issue(4, key(8), nowhere())];
         let is_found = |key: &CancelKey| registry.target(key).is_some();
         for guess in 0..1_000_u32 {
             let wrong = CancelKey { pid: 7, secret: guess.to_ne_bytes().into() };
@@ -378,13 +365,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_key_is_retired_only_when_its_last_request_is_through() {
         let registry = Arc::new(CancelRegistry::default());
-        let nowhere = UpstreamAddress {
-            host: "/nonexistent".into(),
-            port: 1,
-            tls: None,
-            tcp: crate::config::TcpTimes::default(),
-        };
-        let entry = registry.issue(4, key(7), nowhere);
+        let entry = registry.issue(4, key(7), nowhere());
         let request = entry.request();
         let under_way = registry.target(&request.key).expect("live");
         let mut retired = Box::pin(entry.retire());

@@ -6,8 +6,8 @@ use tracing::{debug, warn};
 
 use crate::config::{Config, PoolMode};
 use crate::pool::{Answer, run_statement};
+use crate::probe::log_in;
 use crate::shared::Shared;
-use crate::upstream::UpstreamLogin;
 use crate::wire::bind_values;
 
 /// How many connections a server has for roles that are no superusers.
@@ -41,15 +41,7 @@ pub(crate) async fn check(shared: Arc<Shared>) {
 /// `None` where it cannot be asked, or does not say.
 async fn connections(shared: &Shared, config: &Config) -> Option<usize> {
     let query = config.secrets.query.as_ref()?;
-    let login = UpstreamLogin {
-        address: &config.upstream,
-        allow_cleartext: config.allow_cleartext,
-        role: &query.user,
-        database: &query.database,
-        startup: &[("search_path".to_owned(), "pg_catalog".to_owned())],
-        credentials: shared.secrets.for_upstream(&query.user, config),
-    };
-    let logged_in = login.run(&shared.deriver).await;
+    let logged_in = log_in(query, shared, config).await;
     let mut session =
         logged_in.inspect_err(|error| debug!(cause = error.for_log(), "cannot ask for max_connections")).ok()?;
     let mut messages = Vec::new();

@@ -60,6 +60,23 @@ pub(crate) async fn run(shared: &Shared, config: &Config) -> Result<(), ProbeErr
     Ok(())
 }
 
+/// Logs in as `auth_user`, to ask what sessions of others cannot tell yet.
+pub(crate) async fn log_in(
+    query: &AuthQuery,
+    shared: &Shared,
+    config: &Config,
+) -> Result<UpstreamSession, UpstreamError> {
+    let login = UpstreamLogin {
+        address: &config.upstream,
+        allow_cleartext: config.allow_cleartext,
+        role: &query.user,
+        database: &query.database,
+        startup: &[("search_path".to_owned(), "pg_catalog".to_owned())],
+        credentials: shared.secrets.for_upstream(&query.user, config),
+    };
+    login.run(&shared.deriver).await
+}
+
 /// The facts that a signature is bound to.
 const ATTACH: &str = "SELECT pgvpd.attach()::pg_catalog.text";
 
@@ -74,15 +91,7 @@ async fn probe(
     query: &AuthQuery,
     shared: &Shared,
 ) -> Result<Result<String, ProbeError>, Obstacle> {
-    let login = UpstreamLogin {
-        address: &config.upstream,
-        allow_cleartext: config.allow_cleartext,
-        role: &query.user,
-        database: &query.database,
-        startup: &[("search_path".to_owned(), "pg_catalog".to_owned())],
-        credentials: shared.secrets.for_upstream(&query.user, config),
-    };
-    let mut session = login.run(&shared.deriver).await?;
+    let mut session = log_in(query, shared, config).await?;
     let attached = ask(&mut session, ATTACH, &[]).await?.into_iter().next().flatten().unwrap_or_default();
     let probes = signing.probes(&String::from_utf8_lossy(&attached), &query.database, &query.user);
     if probes.is_empty() {
