@@ -1,10 +1,12 @@
 //! What sessions can do to each other without a row: notifications, cancel requests, locks, objects of the role they share.
 
-use support::WireClient;
+use std::sync::Arc;
+
+use support::{WireClient, eventually};
 
 use crate::attack::Attack;
 use crate::limits::{ADVISORY, CANCEL, LOCKS, NOTIFY, PREPARED};
-use crate::session::Session;
+use crate::session::{Session, startup};
 use crate::stage::Stage;
 
 /// What the attacker listens on, and what the victim then says, with its secret.
@@ -83,6 +85,7 @@ pub(crate) fn attacks() -> Vec<Attack> {
         .iter()
         .map(|&(name, listen, say)| Attack::by(name, move |stage| Box::pin(hear(stage, listen, say))))
         .collect();
+    attacks.push(Attack::by("hear a channel in another encoding", |stage| Box::pin(hear_in_latin1(stage))));
     attacks.extend(HOLDS.iter().map(|row| Attack::sql(row).within(LOCKS)));
     attacks.extend(KILLS.iter().map(|row| Attack::sql(row).within(CANCEL)));
     attacks.extend(
@@ -134,6 +137,29 @@ async fn hear(stage: &Stage, listen: &str, say: &str) -> Result<(), &'static str
     // A notification comes before the answer that follows it.
     attacker.query("SELECT 1").await;
     attacker.query("SELECT pg_listening_channels()").await;
+    attacker.leave().await;
+    Ok(())
+}
+
+/// `Ã¼` is, in LATIN1, the bytes that `ü` is in UTF-8. The server writes in the new encoding before it says that it does.
+async fn hear_in_latin1(stage: &Stage) -> Result<(), &'static str> {
+    if stage.mode.has_own_roles() {
+        return Err("there is no role of this tenant");
+    }
+    let heard = Some(Arc::clone(&stage.heard));
+    let opened = Session::open(stage.proxy.port(), &startup("app_user.ü", &[]), heard).await;
+    let mut attacker = opened.expect("a tenant logs in");
+    attacker.query("LISTEN \"Ã¼\"").await;
+    let sleep = "SET client_encoding = 'LATIN1'; SELECT pg_sleep(0.5) /* listens */";
+    let sleeps = "SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%/* listens */'";
+    let say = async {
+        eventually("it sleeps", async || !stage.admin.query(sleeps, &[]).await.expect("activity").is_empty()).await;
+        // More than is read at one time: the end of it says which encoding it is in.
+        let say = "SELECT pg_notify('Ã¼', concat(n, $1::text, repeat('x', 7800))) FROM generate_series(1, 40) n";
+        stage.admin.query(say, &[&stage.marker]).await.expect("notified");
+    };
+    tokio::join!(attacker.query(sleep), say);
+    attacker.query("SELECT 1").await;
     attacker.leave().await;
     Ok(())
 }
