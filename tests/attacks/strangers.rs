@@ -181,7 +181,7 @@ async fn fill_logins(stage: &Stage) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// In passthrough each login in progress holds a connection of the server's, which has 100.
+/// In passthrough each login in progress holds a connection of the server's, which has 200.
 async fn fill_server(stage: &Stage) -> Result<(), &'static str> {
     let proxy = watched(stage, ADDRESSES).await;
     let _strangers = begin(&proxy, |number| from(&format!("192.0.2.{}", number % 4)), 320).await;

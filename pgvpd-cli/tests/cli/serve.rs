@@ -1,5 +1,6 @@
 //! The daemon while it runs: where it listens, what it logs, and how it says that it cannot start.
 
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 
 use rustix::process::Signal;
@@ -64,6 +65,20 @@ async fn every_line_of_a_json_log_is_json() -> TestResult {
         assert!(log.contains(part), "{part:?} is not in:\n{log}");
     }
     assert_eq!(server.program.out.text(), "", "standard output is not the log's");
+    Ok(())
+}
+
+/// The server has 200 connections, 3 of them for superusers.
+#[tokio::test]
+async fn options_that_exceed_the_servers_connections_are_named() -> TestResult {
+    postgres().await.execute("shop", &format!("ALTER ROLE pgvpd_auth PASSWORD '{PASSWORD}'")).await?;
+    let mut file = tempfile::NamedTempFile::new()?;
+    writeln!(file, "\"pgvpd_auth\" \"{PASSWORD}\"")?;
+    let path = file.path().display().to_string();
+    let asking = ["--pool-mode", "session", "--auth-file", &path, "--auth-user", "pgvpd_auth", "--auth-dbname", "shop"];
+    let server = Server::start(&[&asking[..], &["--max-upstream-connections", "198"]].concat()).await;
+    let line = server.program.err.line("more than the server has connections for").await;
+    assert!(line.contains("\"max_upstream_connections\" value=198 connections=197"), "{line}");
     Ok(())
 }
 
