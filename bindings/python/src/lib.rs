@@ -3,6 +3,7 @@
 
 mod errors;
 mod isolation;
+mod log_queue;
 mod logs;
 mod postgres;
 mod process;

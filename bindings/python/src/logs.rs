@@ -1,15 +1,30 @@
-//! What the core reports goes to Python's `logging`, below the logger `pgvpd`.
+//! What the core reports goes to Python's `logging`, below the logger `pgvpd`. A thread of its own waits for the GIL and for handlers, so
+//! that no thread of the proxy does.
 
-use std::sync::RwLock;
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
 
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use pyo3::prelude::*;
 use pyo3_log::{Caching, Logger, ResetHandle};
 
+use crate::log_queue::{Entry, LogQueue, Next};
 use crate::process::Process;
 
-/// False when the interpreter goes away: a thread that asks it for the GIL then fails or never comes back.
-static OPEN: RwLock<bool> = RwLock::new(true);
+/// How long a call waits for the records that it has caused.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long the last records may take when the interpreter exits.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+thread_local! {
+    /// True in the thread that hands records over, where handlers run.
+    static HANDS_OVER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The process's. It can be closed before anything has been started, since the interpreter may be exiting by then.
+static QUEUE: LogQueue = LogQueue::new();
 
 /// The process's bridge to `logging`.
 pub(crate) struct Logs {
@@ -24,9 +39,15 @@ impl Logs {
             .filter(LevelFilter::Off)
             .filter_target("pgvpd".into(), LevelFilter::Debug);
         let levels = logger.reset_handle();
+        let logger = Arc::new(logger);
         // Fails only where the command has run in this process, whose own log then stays.
-        if log::set_boxed_logger(Box::new(Bridge { logger })).is_ok() {
+        if log::set_boxed_logger(Box::new(Bridge(Arc::clone(&logger)))).is_ok() {
             log::set_max_level(LevelFilter::Debug);
+            let run = move || {
+                HANDS_OVER.set(true);
+                QUEUE.run(|next| hand_over(&logger, next));
+            };
+            std::thread::Builder::new().name("pgvpd-log".into()).spawn(run)?;
         }
         Ok(Self { levels })
     }
@@ -35,11 +56,33 @@ impl Logs {
     pub(crate) fn refresh_levels(&self) {
         self.levels.reset();
     }
+
+    /// Gives handlers a moment for what this thread has caused to be logged. Not from within a handler.
+    pub(crate) fn flush(&self, py: Python<'_>) {
+        if !HANDS_OVER.get() {
+            py.detach(|| QUEUE.flush(FLUSH_TIMEOUT));
+        }
+    }
 }
 
-struct Bridge {
-    logger: Logger,
+/// Waits for the GIL, and for handlers.
+fn hand_over(logger: &Logger, next: Next) {
+    match next {
+        Next::HandOver(Entry { level, target, text, file, line }) => {
+            let mut record = Record::builder();
+            record.level(level).target(&target).file(file.as_deref()).line(line);
+            logger.log(&record.args(format_args!("{text}")).build());
+        }
+        Next::ReportLost(lines) => {
+            let mut record = Record::builder();
+            record.level(Level::Warn).target("pgvpd::log").file(Some(file!())).line(Some(line!()));
+            let text = format_args!("log lines are missing here: nothing took them in time lines={lines}");
+            logger.log(&record.args(text).build());
+        }
+    }
 }
+
+struct Bridge(Arc<Logger>);
 
 impl Log for Bridge {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -47,17 +90,18 @@ impl Log for Bridge {
             return false;
         }
         let target = python_name(metadata.target());
-        self.logger.enabled(&Metadata::builder().level(metadata.level()).target(&target).build())
+        self.0.enabled(&Metadata::builder().level(metadata.level()).target(&target).build())
     }
 
     fn log(&self, record: &Record<'_>) {
-        // Never waits: the one who closes may wait for a record that waits for the GIL, which we may hold.
-        let Ok(open) = OPEN.try_read() else { return };
-        if *open && !is_about_a_span(record.target()) {
-            let target = python_name(record.target());
-            let (level, text) = (record.level(), *record.args());
-            let (file, line) = (record.file(), record.line());
-            self.logger.log(&Record::builder().args(text).level(level).target(&target).file(file).line(line).build());
+        if self.enabled(record.metadata()) {
+            QUEUE.push(Entry {
+                level: record.level(),
+                target: python_name(record.target()),
+                text: record.args().to_string(),
+                file: record.file().map(str::to_owned),
+                line: record.line(),
+            });
         }
     }
 
@@ -74,7 +118,7 @@ fn python_name(target: &str) -> String {
     target.replacen("pgvpd_core", "pgvpd", 1)
 }
 
-/// Makes the proxy's threads ask `logging` for its levels anew. Every use of a proxy or server does that, too.
+/// Has the proxy's threads ask `logging` for its levels again. Every use of a proxy or server does that, too.
 #[pyfunction]
 pub(crate) fn refresh_log_levels() {
     if let Some(process) = Process::started() {
@@ -82,17 +126,12 @@ pub(crate) fn refresh_log_levels() {
     }
 }
 
-/// Ends the log for good, and waits for a record that is being written.
+/// Hands over what waits, and ends the log for good. A thread that asks for the GIL when the interpreter goes away fails or never comes
+/// back; a handler that blocks does not keep the interpreter, though.
 #[pyfunction]
 pub(crate) fn close_log(py: Python<'_>) {
-    // Where a thread of the parent's may have been writing one for good.
-    if Process::is_fork() {
-        return;
+    // Not in a fork: threads of the parent's are not there, and what they held stays locked.
+    if !Process::is_fork() {
+        py.detach(|| QUEUE.close(CLOSE_TIMEOUT));
     }
-    // That record may need the GIL.
-    py.detach(|| {
-        if let Ok(mut open) = OPEN.write() {
-            *open = false;
-        }
-    });
 }

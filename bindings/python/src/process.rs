@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
 use crate::errors::Error;
@@ -55,9 +55,6 @@ impl Process {
 
     /// Waits without the GIL, until done, or interrupted by a signal whose handler raises.
     pub(crate) fn wait<F: Future<Output: Send> + Send>(&self, py: Python<'_>, future: F) -> PyResult<F::Output> {
-        if Handle::try_current().is_ok() {
-            return Err(Error::new_err("a thread of the proxy cannot wait for it, as from within a logging handler"));
-        }
         let mut future = pin!(future);
         loop {
             let round = py.detach(|| self.runtime.block_on(async { timeout(SIGNAL_CHECK, future.as_mut()).await }));

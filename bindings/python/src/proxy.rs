@@ -46,14 +46,19 @@ pub(crate) struct ProxyHandle(Held<pgvpd_core::ProxyHandle>);
 #[pyfunction]
 pub(crate) fn start_proxy(py: Python<'_>, options: Options) -> PyResult<ProxyHandle> {
     let start = Proxy::builder().settings(settings(options)).start();
-    let started = Process::current(py)?.wait(py, start)?;
+    let process = Process::current(py)?;
+    let started = process.wait(py, start)?;
+    process.logs.flush(py);
     Ok(ProxyHandle(Held::new(started.map_err(|error| start_error(&error))?)))
 }
 
 #[pymethods]
 impl ProxyHandle {
     fn shutdown(&self, py: Python<'_>, timeout: Duration) -> PyResult<usize> {
-        Process::current(py)?.wait(py, self.0.get(py)?.shutdown(timeout))
+        let process = Process::current(py)?;
+        let closed = process.wait(py, self.0.get(py)?.shutdown(timeout))?;
+        process.logs.flush(py);
+        Ok(closed)
     }
 
     fn closed(&self, py: Python<'_>, timeout: Duration) -> PyResult<bool> {
@@ -93,9 +98,10 @@ impl ProxyHandle {
     }
 
     fn reload(&self, py: Python<'_>, options: Options) -> PyResult<Vec<&'static str>> {
-        let (proxy, config) = (self.0.get(py)?, config(options)?);
-        // It logs.
+        let (process, proxy, config) = (Process::current(py)?, self.0.get(py)?, config(options)?);
+        // It may wait for a reload that is under way.
         let reloaded = py.detach(|| proxy.reload(config));
+        process.logs.flush(py);
         Ok(reloaded.map_err(|error| Error::new_err(error.to_string()))?.needs_restart)
     }
 }

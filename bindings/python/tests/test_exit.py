@@ -68,6 +68,23 @@ begun.wait()
     assert done.stderr == ""
 
 
+def test_a_handler_that_never_returns_does_not_keep_the_interpreter(run_python: Run) -> None:
+    script = """
+# By `handle`, since `logging` itself waits at exit for the lock that a handler holds around `emit`.
+class Stuck(logging.Handler):
+    def handle(self, record):
+        threading.Event().wait()
+logging.getLogger("pgvpd").addHandler(Stuck())
+logging.getLogger("pgvpd").setLevel("DEBUG")
+threading.Thread(target=psycopg.connect, args=[url], daemon=True).start()
+while not proxy.stats().sessions_total:
+    pass
+"""
+    done = run_python(RUNNING + script)
+    assert_gone(done.stdout)
+    assert done.stderr == ""
+
+
 def test_what_logs_while_the_interpreter_goes_away_does_no_harm(run_python: Run) -> None:
     # An exit handler that runs after all others starts a proxy, and module teardown has it write records.
     script = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -54,7 +55,7 @@ def test_no_other_crate_logs_statements_with_their_passwords(
     assert {record.name.partition(".")[0] for record in caplog.records} <= {"pgvpd", "asyncio"}
 
 
-def test_a_handler_may_use_the_proxy_but_not_wait_for_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_handler_may_use_the_proxy_and_stop_it(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="pgvpd")
     answers: list[object] = []
     done = threading.Event()
@@ -64,10 +65,8 @@ def test_a_handler_may_use_the_proxy_but_not_wait_for_it(caplog: pytest.LogCaptu
             if record.name != "pgvpd.session" or done.is_set():
                 return
             answers.append(proxy.stats())
-            try:
-                proxy.stop()
-            except pgvpd.Error as error:
-                answers.append(str(error))
+            answers.append(proxy.reload(tenant_deny="acme"))
+            answers.append(proxy.stop())
             done.set()
 
     handler = Curious()
@@ -79,7 +78,47 @@ def test_a_handler_may_use_the_proxy_but_not_wait_for_it(caplog: pytest.LogCaptu
     finally:
         logging.getLogger("pgvpd").removeHandler(handler)
     assert isinstance(answers[0], pgvpd.Stats)
-    assert answers[1:] == ["a thread of the proxy cannot wait for it, as from within a logging handler"]
+    assert answers[1:] == [[], 0]
+
+
+def test_a_handler_that_blocks_holds_up_no_client_and_losses_are_reported(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    caplog.set_level(logging.INFO, logger="pgvpd")
+    users = tmp_path / "users.txt"
+    users.write_text('"root" "secret"\n')
+    users.chmod(0o600)
+    begun, released, reported = threading.Event(), threading.Event(), threading.Event()
+
+    class Stuck(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            begun.set()
+            released.wait(120)
+            if "log lines are missing here" in record.getMessage():
+                reported.set()
+
+    def log_more_than_can_wait() -> None:
+        dsn = f"host=127.0.0.1 port={proxy.port} user=root password=secret dbname=pgvpd"
+        with psycopg.connect(dsn, autocommit=True) as console:
+            for _ in range(10):
+                console.execute(b"DISCONNECT TENANT 'nobody';" * 500)
+
+    handler = Stuck()
+    logging.getLogger("pgvpd").addHandler(handler)
+    try:
+        with Proxy(port=0, admin_users="root", auth_file=users) as proxy:
+            client = threading.Thread(target=log_more_than_can_wait, daemon=True)
+            client.start()
+            client.join(30)
+            assert begun.is_set()
+            assert not client.is_alive(), "the client waits for the handler"
+            proxy.reload(tenant_deny="acme")
+            assert not reported.is_set()
+            released.set()
+            assert reported.wait(60)
+    finally:
+        released.set()
+        logging.getLogger("pgvpd").removeHandler(handler)
 
 
 def test_nothing_is_written_where_nobody_asked(run_python: Run) -> None:
