@@ -8,6 +8,9 @@ const { entries } = require('./settings.cjs')
 // A proxy that nobody refers to goes on running, as Node's servers do; the addon's would stop when it is collected.
 const running = new Set()
 
+// A thread of the addon's writes the log, and would be cut off.
+if (process.env.PGVPD_LOG) process.on('exit', () => binding.flushLog())
+
 class Proxy {
   #native
 

@@ -3,6 +3,7 @@
 //! What can fail gives a [`Failure`] as a value; the wrapper in `index.cjs` throws it as an error with a code. The
 //! wrapper is the public interface and holds its documentation.
 
+mod log;
 mod proxy;
 mod testing;
 
@@ -11,7 +12,6 @@ use std::fmt::Display;
 use napi::Either;
 use napi_derive::napi;
 use pgvpd_core::{Config, ConfigError, Origin, Problem, Settings};
-use tracing_subscriber::EnvFilter;
 
 /// Why a call failed.
 #[napi(object)]
@@ -78,14 +78,4 @@ fn config(given: Vec<Setting>) -> Result<Config, Failure> {
         problem.into_iter().for_each(|problem| settings.reject(problem));
     }
     Ok(Config::from_settings(settings)?)
-}
-
-/// Writes the log to standard error where `PGVPD_LOG` asks for it, as in `PGVPD_LOG=debug`.
-#[napi_derive::module_init]
-fn log_where_asked() {
-    if let Some(filter) = std::env::var("PGVPD_LOG").ok().and_then(|filter| EnvFilter::try_new(filter).ok()) {
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-        // Fails where another copy of the addon's code has set it, whose log this then is.
-        let _ = log.try_init();
-    }
 }

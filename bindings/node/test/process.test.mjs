@@ -1,5 +1,6 @@
 // What a proxy means for the process and the threads that it runs in.
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { after, before, test } from 'node:test'
 import { Worker } from 'node:worker_threads'
@@ -156,4 +157,30 @@ test('PGVPD_LOG shows the log on standard error, and nothing does otherwise', as
   const { output } = await runScript(script, { env: { PGVPD_LOG: 'info' } })
   assert.match(output, /configuration reloaded/)
   assert.equal((await runScript(script)).output, '')
+})
+
+test('a log that nobody reads holds up neither proxies nor the process, and says what it lost', async () => {
+  const script = `
+    import { Proxy } from 'pgvpd'
+    const proxy = await Proxy.start({ port: 0 })
+    for (let round = 0; round < 10_000; round += 1) proxy.reload({ port: 0 })
+    process.stdout.write('reloaded\\n')
+    process.stdin.once('data', () => proxy.stop()).on('end', () => {})
+    await proxy.closed()
+    process.stdin.destroy()`
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', script], {
+    cwd: import.meta.dirname,
+    env: { ...process.env, PGVPD_LOG: 'info' },
+    stdio: ['pipe', 'pipe', 'pipe'],
+    timeout: 60_000,
+  })
+  // Standard error is a pipe that nobody reads, yet.
+  const [text] = await once(child.stdout, 'data')
+  assert.equal(String(text), 'reloaded\n')
+  let log = ''
+  child.stderr.setEncoding('utf8').on('data', (text) => (log += text))
+  while (!log.includes('log lines are missing here')) await once(child.stderr, 'data')
+  child.stdin.write('stop\n')
+  const [status] = await once(child, 'close')
+  assert.equal(status, 0)
 })
