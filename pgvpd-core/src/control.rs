@@ -24,17 +24,19 @@ impl Shared {
 
     /// Has server connections to this database closed, or all: those that nobody uses at once, others when they are released.
     pub(crate) fn reconnect(&self, database: Option<&str>) -> Retired {
-        self.close_resolvers_connections(database);
+        self.close_own_connections(database);
         self.pools.reconnect(database)
     }
 
     /// The same, and none to this database is made before a client comes, so that nothing holds it.
     pub(crate) fn close_database(&self, database: &str) -> Retired {
-        self.close_resolvers_connections(Some(database));
+        self.close_own_connections(Some(database));
         self.pools.close_database(database)
     }
 
-    fn close_resolvers_connections(&self, database: Option<&str>) {
+    /// Those of `auth_query` and of resolvers.
+    fn close_own_connections(&self, database: Option<&str>) {
+        self.secrets.close_connection(database);
         if let Some(resolving) = self.resolving_so_far() {
             resolving.close_connections(database);
         }

@@ -1,9 +1,12 @@
 //! The console's commands for the pools' server connections: RECONNECT and CLOSE DATABASE.
 
+use support::resolving::{file, site};
 use tokio_postgres::{Client, NoTls};
 
 use crate::console::{code, console, show, value, with_console};
-use crate::support::{TestDatabase, TestProxy, TestResult, cluster, eventually, within};
+use crate::support::{
+    ADMINISTRATOR, TestDatabase, TestProxy, TestResult, auth_query_options, cluster, eventually, proxy_for, within,
+};
 
 /// A proxy with pools and a console.
 async fn pooled(options: &[(&str, &str)]) -> TestProxy {
@@ -99,6 +102,37 @@ async fn a_database_can_be_dropped_once_it_is_closed() -> TestResult {
     // Nobody has one made for `min_pool_size`, and a database of the same name is a new one.
     postgres.batch_execute(&format!("CREATE DATABASE {}", database.name())).await?;
     session(&proxy, database.name()).await.batch_execute("SELECT 1").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn connections_for_authentication_and_resolvers_are_closed_too() -> TestResult {
+    let (own, postgres) = site().await;
+    let resolvers = file("");
+    let options = [
+        &auth_query_options()[..],
+        &[("admin_users", ADMINISTRATOR), ("resolvers", resolvers.path()), ("resolver_user", "resolver")],
+        &[("resolver_password", "secret"), ("context_variables", "app.current_tenant_id,app.user_id")],
+        &[("auth_query_ttl", "0")],
+    ];
+    let proxy = proxy_for(&own.postgres, &options.concat()).await?;
+    let admin = console(&proxy).await;
+    let backends = async || -> Vec<String> {
+        let all = "SELECT DISTINCT usename::text FROM pg_stat_activity WHERE usename <> 'postgres' ORDER BY 1";
+        let rows = postgres.query(all, &[]).await.expect("backends");
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    // Another user each time, about whom resolvers have to be asked.
+    for (user, command) in [(1, "RECONNECT"), (2, "RECONNECT shop"), (3, "CLOSE DATABASE shop")] {
+        drop(proxy.log_in(&format!("app_user.acme:{user}")).await);
+        eventually("nobody has a connection", async || servers(&admin).await.iter().all(|(_, state)| state == "idle"))
+            .await;
+        assert_eq!(backends().await, ["app_user", "pgvpd_auth", "resolver"], "{command}");
+        admin.batch_execute("RECONNECT elsewhere").await?;
+        assert_eq!(backends().await.len(), 3, "{command}");
+        admin.batch_execute(command).await?;
+        eventually(command, async || backends().await.is_empty()).await;
+    }
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! client sets (CVE-2025-12819 of PgBouncer: the query ran with the client's), and with the role's name as a bound
 //! parameter.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -55,6 +56,8 @@ pub(super) struct Question<'a> {
 pub(super) struct Asker {
     /// Empty while a question is out: who gives up on the way closes the connection, and nobody gets half an answer.
     idle: Mutex<Option<Idle>>,
+    /// A connection was to be closed that a question was out on.
+    is_retired: AtomicBool,
 }
 
 struct Idle {
@@ -69,10 +72,13 @@ impl Asker {
     pub(super) async fn ask(&self, question: &Question<'_>, deriver: &Deriver) -> Result<Option<Secret>, QueryError> {
         let Question { role, query, .. } = question;
         let mut place = self.idle.lock().await;
+        if self.is_retired.swap(false, Ordering::Relaxed) {
+            *place = None;
+        }
         if let Some(mut idle) = place.take().filter(|idle| idle.fits(question)) {
             match timeout(IDLE_ANSWERS_WITHIN, run(&mut idle.session.conn, &query.text, role)).await {
                 Ok(Ok(answer)) => {
-                    *place = Some(idle);
+                    self.keep(&mut place, idle);
                     return Ok(answer);
                 }
                 // The server may have closed it long ago.
@@ -85,8 +91,20 @@ impl Asker {
         }
         let mut fresh = Idle::connect(question, deriver).await?;
         let answer = run(&mut fresh.session.conn, &query.text, role).await?;
-        *place = Some(fresh);
+        self.keep(&mut place, fresh);
         Ok(answer)
+    }
+
+    fn keep(&self, place: &mut Option<Idle>, idle: Idle) {
+        *place = (!self.is_retired.swap(false, Ordering::Relaxed)).then_some(idle);
+    }
+
+    /// Closes the connection, if it leads to this database, or wherever it leads; after the answer, where a question is out.
+    pub(super) fn close(&self, database: Option<&str>) {
+        match self.idle.try_lock() {
+            Ok(mut place) => drop(place.take_if(|idle| database.is_none_or(|database| idle.database == database))),
+            Err(_) => self.is_retired.store(true, Ordering::Relaxed),
+        }
     }
 }
 

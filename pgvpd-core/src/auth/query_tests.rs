@@ -137,6 +137,30 @@ async fn one_that_gives_up_leaves_no_half_read_connection_behind() {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_closed_is_replaced_at_the_next_question() {
+    let server = FakeServer::with(&[("r", MD5)]).await;
+    let (asker, config) = (Asker::default(), server.config(&[]));
+    assert!(is_md5(ask(&asker, &config, "r").await));
+    asker.close(Some("elsewhere"));
+    assert!(is_md5(ask(&asker, &config, "r").await));
+    assert_eq!(server.startups().len(), 1, "it leads to another database");
+    for (closings, database) in [(2, None), (3, config.secrets.query.as_ref().map(|query| query.database.as_str()))] {
+        asker.close(database);
+        assert!(asker.idle.try_lock().is_ok_and(|idle| idle.is_none()));
+        assert!(is_md5(ask(&asker, &config, "r").await));
+        assert_eq!(server.startups().len(), closings);
+    }
+    // While a question is out.
+    let held = asker.idle.lock().await;
+    asker.close(None);
+    drop(held);
+    assert!(is_md5(ask(&asker, &config, "r").await));
+    assert_eq!(server.startups().len(), 4);
+    assert!(is_md5(ask(&asker, &config, "r").await));
+    assert_eq!(server.startups().len(), 4, "once");
+}
+
+#[tokio::test]
 async fn a_reload_that_asks_elsewhere_gets_a_connection_there() {
     let [old, new] = [FakeServer::with(&[("r", MD5)]).await, FakeServer::with(&[]).await];
     let asker = Asker::default();

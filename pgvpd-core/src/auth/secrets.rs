@@ -113,6 +113,11 @@ impl Secrets {
         Ok(sources.pool_password.clone())
     }
 
+    /// Closes the connection on which `auth_query` is asked, if it leads to this database, or wherever it leads.
+    pub(crate) fn close_connection(&self, database: Option<&str>) {
+        self.asker.close(database);
+    }
+
     /// How many rounds of key derivation a role is asked for that has no verifier: as many as roles that have one.
     pub(crate) fn iterations(&self, role: &str, config: &Config, decoy: &Decoy) -> u32 {
         let in_file = config.secrets.file.as_deref().map(AuthFile::iterations).unwrap_or_default();
