@@ -89,6 +89,12 @@ impl Refusal {
             .hint("Change roles as an administrator, in a session without a tenant. What was committed stays in force.")
     }
 
+    /// The client listens to a channel, and hears nothing of it.
+    pub(crate) fn unheard_channel(channel: &str) -> Self {
+        let message = format_args!("notifications of channel \"{channel}\" do not reach this session");
+        Self::new(SqlState::SUCCESSFUL_COMPLETION, message)
+    }
+
     /// In one query, statements after a reset would run without the context.
     pub(crate) fn cut_off() -> Self {
         let message = "statements after RESET or DISCARD in the same query would run without the tenant's context";

@@ -29,6 +29,7 @@ mod helpers_sql;
 mod helpers_sql_acl;
 mod helpers_sql_refused;
 mod limits;
+mod listens;
 mod locks_sql;
 mod login;
 mod lost_links;

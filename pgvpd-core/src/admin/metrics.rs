@@ -110,6 +110,8 @@ impl Sheet {
         let timeouts = stats.tenant_timeouts_total;
         let help = "Sessions closed and requests cancelled by tenant_query_timeout";
         out.counter("pgvpd_tenant_timeouts", help, timeouts)?;
+        let help = "LISTENs to channels whose notifications do not reach the session";
+        out.counter("pgvpd_unheard_listens", help, stats.unheard_listens_total)?;
         let bytes = [
             ([("direction", "from_client")], stats.bytes_from_clients_total),
             ([("direction", "to_client")], stats.bytes_to_clients_total),

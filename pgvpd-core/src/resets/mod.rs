@@ -4,10 +4,12 @@
 //! query does is to be known before it is sent. What a text does not show, such as a `RESET` inside a `DO` block, is not found.
 
 mod lexer;
+mod listens;
 
 use std::borrow::Cow;
 
 use lexer::{Lexer, Token, Unclosed};
+pub use listens::{channels, may_listen};
 
 /// The words without one of which no statement is a reset.
 const WORDS: [&[u8]; 4] = [b"reset", b"discard", b"default", b"authorization"];

@@ -14,6 +14,7 @@
 //! text that is longer than 64 KiB is only looked through for the words that a reset has; all others are seen whole before they go
 //! on. Where a client does not wait for the answers to a reset, so much of what follows is kept, and then no more is read.
 
+use super::hearing::{Hearing, listens};
 use super::keeper::Keeper;
 use super::prepared::{Kind, Prepared};
 use super::server::Server;
@@ -66,6 +67,7 @@ struct Pending {
 pub(super) struct Ends<'e, 's> {
     pub(super) server: &'e mut Server<'s>,
     pub(super) keeper: &'e mut Keeper,
+    pub(super) hearing: Option<&'e mut Hearing>,
     /// The context may be put back inside a transaction too.
     pub(super) may_put_back_inside: bool,
     /// The client's Terminate is not for the server.
@@ -166,6 +168,9 @@ impl Gate {
                     let is_request = matches!(message.tag, tag::QUERY | tag::EXECUTE | tag::FUNCTION_CALL);
                     walked.requests += usize::from(is_request);
                     ends.server.request(message.tag);
+                    if let (Some(hearing), tag::QUERY | tag::PARSE) = (ends.hearing.as_deref_mut(), message.tag) {
+                        listens(hearing, rest);
+                    }
                     self.body = message.size;
                     at += HEADER;
                     self.end_text();

@@ -26,7 +26,7 @@ impl Rig {
     /// What of these bytes goes on.
     fn send(&mut self, chunk: &[u8]) -> Vec<u8> {
         let Self { gate, server, keeper } = self;
-        let ends = Ends { server, keeper, may_put_back_inside: true, is_pooled: false };
+        let ends = Ends { server, keeper, hearing: None, may_put_back_inside: true, is_pooled: false };
         let Walked { front, instead, .. } = gate.walk(chunk, ends).expect("messages");
         instead.unwrap_or_else(|| chunk.get(..front).expect("no more than there is").to_vec())
     }

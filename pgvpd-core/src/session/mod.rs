@@ -304,7 +304,8 @@ async fn run(client: Box<Conn<Socket>>, established: Box<Established>, shared: &
             let request = cancel.as_ref().map(CancelEntry::request);
             let limit = query_timeout.map(|timeout| time_limit(timeout, (request, cancel_timeout), &record, shared));
             // Boxed, so that raw sessions do not carry its size.
-            let watch = SessionWatch::new(limit).keeping(keeper).hearing(hearing).metering(&record.meter);
+            let watch =
+                SessionWatch::new(limit).keeping(keeper).hearing(hearing, &shared.counters).metering(&record.meter);
             let mut watch = Box::new(watch);
             relay(*client, session, &mut *watch, stop, finish).await
         }

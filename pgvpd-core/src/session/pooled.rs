@@ -416,7 +416,7 @@ pub(super) async fn run(client: Box<Conn<Socket>>, session: Box<PooledSession>, 
     let keeper = Keeper::new(injection, token, false);
     let watch = SessionWatch::new(limit)
         .keeping(Some(keeper))
-        .hearing(hearing)
+        .hearing(hearing, &shared.counters)
         .leaving(parameters)
         .following(membership)
         .metering(&record.meter);

@@ -27,6 +27,8 @@ pub(super) struct Noted<'w> {
 pub(super) struct Scanned {
     /// The server has become ready for a query.
     pub(super) is_ready: bool,
+    /// Where the answer to a LISTEN ends, the first one.
+    pub(super) listen_end: Option<usize>,
     /// The session has changed a role.
     pub(super) role_change: Option<RoleChange>,
 }
@@ -104,7 +106,11 @@ impl Server<'_> {
             }
             found.is_ready |= tag == tag::READY_FOR_QUERY;
             self.note(tag, body, noted.reborrow());
-            let changed = body.filter(|_| tag == tag::COMMAND_COMPLETE).and_then(role_command);
+            let command = body.filter(|_| tag == tag::COMMAND_COMPLETE);
+            if command == Some(b"LISTEN\0") {
+                found.listen_end.get_or_insert(end);
+            }
+            let changed = command.and_then(role_command);
             found.role_change = changed.map(|command| RoleChange { command, end });
             if changed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });

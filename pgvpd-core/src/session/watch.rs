@@ -5,6 +5,7 @@
 //!
 //! No body is kept but those of a few small messages, so that it holds the same few bytes whatever is relayed.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,7 +15,7 @@ use futures_util::Stream;
 use tokio::time::{Sleep, sleep};
 
 use super::gate::{Ends, Gate, Walked};
-use super::hearing::Hearing;
+use super::hearing::{Hearing, listens};
 use super::keeper::Keeper;
 use super::relay::{AtEnd, Look, RelayEnd, Watch};
 use super::server::{Noted, RoleChange, Scanned, Server};
@@ -24,6 +25,7 @@ use crate::net::{Conn, Socket};
 use crate::pool::{Lease, LeftBehind};
 use crate::resolve::{Change, Membership};
 use crate::sessions::{Meter, SessionState};
+use crate::stats::Counters;
 use crate::upstream::Parameters;
 use crate::wire::{BodyScanner, Scanner, Tracker, TransactionStatus, WireError, sync, tag};
 
@@ -49,6 +51,7 @@ pub(super) struct SessionWatch<'a> {
     /// The command by which the session has changed a role.
     role_command: Option<&'static str>,
     meter: Option<&'a Meter>,
+    counters: Option<&'a Counters>,
 }
 
 /// Changes of what resolvers have found.
@@ -86,6 +89,7 @@ impl<'a> SessionWatch<'a> {
             for_server: None,
             role_command: None,
             meter: None,
+            counters: None,
         }
     }
 
@@ -100,9 +104,9 @@ impl<'a> SessionWatch<'a> {
         Self { keeper, ..self }
     }
 
-    /// Lets only these notifications pass.
-    pub(super) fn hearing(self, hearing: Hearing) -> Self {
-        Self { hearing: Some(hearing), ..self }
+    /// Lets only these notifications pass, and counts requests for others.
+    pub(super) fn hearing(self, hearing: Hearing, counters: &'a Counters) -> Self {
+        Self { hearing: Some(hearing), counters: Some(counters), ..self }
     }
 
     /// Leaves the connection, with these parameters, to another session.
@@ -159,7 +163,7 @@ impl<'a> SessionWatch<'a> {
 
     /// What becomes of the client's next bytes, where nothing of its session can be lost.
     fn look_at_headers(&mut self, chunk: &[u8]) -> Result<Walked, WireError> {
-        let (server, is_pooled) = (&mut self.server, self.departure.is_some());
+        let (server, hearing, is_pooled) = (&mut self.server, &mut self.hearing, self.departure.is_some());
         let mut walked = Walked { front: chunk.len(), ..Walked::default() };
         let mut is_torn = false;
         self.client.scan_until(chunk, |message, start| {
@@ -168,6 +172,9 @@ impl<'a> SessionWatch<'a> {
                 return ControlFlow::Break(());
             }
             server.request(message);
+            if let (Some(hearing), tag::QUERY | tag::PARSE, Some(start)) = (hearing.as_mut(), message, start) {
+                listens(hearing, chunk.get(start..).unwrap_or_default());
+            }
             walked.requests += usize::from(matches!(message, tag::QUERY | tag::EXECUTE | tag::FUNCTION_CALL));
             ControlFlow::Continue(())
         })?;
@@ -185,7 +192,8 @@ impl<'a> SessionWatch<'a> {
             Some(keeper) => {
                 let may_put_back_inside = self.following.as_ref().is_none_or(|following| following.deadline.is_none());
                 let is_pooled = self.departure.is_some();
-                self.gate.walk(chunk, Ends { server: &mut self.server, keeper, may_put_back_inside, is_pooled })
+                let (server, hearing) = (&mut self.server, self.hearing.as_mut());
+                self.gate.walk(chunk, Ends { server, keeper, hearing, may_put_back_inside, is_pooled })
             }
         };
         if let (Some(meter), Ok(walked)) = (self.meter, &walked) {
@@ -228,16 +236,30 @@ impl<'a> SessionWatch<'a> {
         if let Some(rest) = restored.rest {
             let noted = Noted { keeper: Some(keeper) };
             let scanned = server.scan(&rest, noted)?;
-            restored.for_client.extend(self.passed(&rest, &scanned));
+            restored.for_client.extend(&*self.passed(&rest, &scanned));
         }
         Ok(Look::Instead(restored.for_client))
     }
 
-    /// What of these bytes may pass: nothing behind the answer that the session ends with.
-    fn passed<'c>(&mut self, chunk: &'c [u8], scanned: &Scanned) -> &'c [u8] {
-        let Some(RoleChange { command, end }) = scanned.role_change else { return chunk };
-        self.role_command = Some(command);
-        chunk.get(..end).unwrap_or_default()
+    /// What of these bytes may pass, nothing behind the answer that the session ends with; and what the client is told between.
+    fn passed<'c>(&mut self, chunk: &'c [u8], scanned: &Scanned) -> Cow<'c, [u8]> {
+        let mut passed = chunk;
+        if let Some(RoleChange { command, end }) = scanned.role_change {
+            self.role_command = Some(command);
+            passed = chunk.get(..end).unwrap_or_default();
+        }
+        let Some(hearing) = &mut self.hearing else { return Cow::Borrowed(passed) };
+        let mut notice = Vec::new();
+        if scanned.listen_end.is_some() {
+            hearing.on_listen(self.counters, &mut notice);
+        }
+        if scanned.is_ready && !self.server.tracker.owes_answer() {
+            hearing.on_settled();
+        }
+        match scanned.listen_end.and_then(|end| passed.split_at_checked(end)) {
+            Some((before, after)) if !notice.is_empty() => Cow::Owned([before, &notice, after].concat()),
+            _ => Cow::Borrowed(passed),
+        }
     }
 
     /// What becomes of the server's bytes.
@@ -259,8 +281,11 @@ impl<'a> SessionWatch<'a> {
             limit.restart();
         }
         let passed = self.passed(chunk, &scanned);
-        let look = if passed.len() == chunk.len() { Look::Pass } else { Look::Front(passed.len()) };
-        self.heard(passed, look)
+        match passed {
+            Cow::Owned(bytes) => self.heard(chunk, Look::Instead(bytes)),
+            Cow::Borrowed(bytes) if bytes.len() == chunk.len() => self.heard(chunk, Look::Pass),
+            Cow::Borrowed(front) => self.heard(front, Look::Front(front.len())),
+        }
     }
 
     /// What of these bytes the client hears, where `look` says what has become of them so far.

@@ -29,6 +29,7 @@ pub(crate) struct Counters {
     failed_logins: AtomicU64,
     failed_resets: AtomicU64,
     tenant_timeouts: AtomicU64,
+    unheard_listens: AtomicU64,
     lost_events: AtomicU64,
     pub(crate) lost_log_lines: LostLogLines,
     from_client: AtomicU64,
@@ -88,6 +89,11 @@ impl Counters {
 
     pub(crate) fn count_tenant_timeout(&self) {
         self.tenant_timeouts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A session listens to a channel whose notifications do not reach it.
+    pub(crate) fn count_unheard_listen(&self) {
+        self.unheard_listens.fetch_add(1, Ordering::Relaxed);
     }
 
     /// An event could not be written to the audit stream.
@@ -175,6 +181,7 @@ impl Counters {
             failed_logins_total: read(&self.failed_logins),
             failed_resets_total: read(&self.failed_resets),
             tenant_timeouts_total: read(&self.tenant_timeouts),
+            unheard_listens_total: read(&self.unheard_listens),
             audit_errors_total: read(&self.lost_events),
             log_lines_lost_total: self.lost_log_lines.total(),
             bytes_from_clients_total: read(&self.from_client),
@@ -222,6 +229,8 @@ pub struct Stats {
     pub failed_resets_total: u64,
     /// Sessions closed, and requests cancelled, by `tenant_query_timeout` since the start.
     pub tenant_timeouts_total: u64,
+    /// LISTENs since the start to channels whose notifications do not reach the session (`notifications`).
+    pub unheard_listens_total: u64,
     /// Events that could not be written to the audit stream since the start.
     pub audit_errors_total: u64,
     /// Lines that are missing from the program's log since the start, because nothing took them in time.
