@@ -139,7 +139,7 @@ const ROLE_SETTINGS: &[(&str, &str)] = &[
     ("ALTER ROLE SET gin_fuzzy_search_limit", "ALTER ROLE app_user SET gin_fuzzy_search_limit = 1"),
     (
         "ALTER ROLE SET every switch that the server has",
-        "DO $$ DECLARE r record; BEGIN FOR r IN SELECT name FROM pg_settings WHERE context = 'user' AND vartype = 'bool' AND name NOT LIKE '%.%' LOOP BEGIN
+        "DO $$ DECLARE r record; BEGIN FOR r IN SELECT name FROM pg_settings WHERE context = 'user' AND vartype = 'bool' LOOP BEGIN
            EXECUTE format('ALTER ROLE app_user SET %I = %L', r.name, CASE current_setting(r.name) WHEN 'on' THEN 'off' ELSE 'on' END);
            EXCEPTION WHEN OTHERS THEN NULL; END; END LOOP; END $$",
     ),

@@ -31,10 +31,12 @@ async fn deployments(own: &Cluster) -> Vec<(&'static str, TestProxy)> {
 
 /// Every setting that a session can make, as it is in force.
 async fn settings(client: &Client) -> BTreeMap<String, String> {
+    // With PL/pgSQL, which has some of its own.
+    client.batch_execute("DO $$ BEGIN END $$").await.expect("PL/pgSQL");
     let rows = client.query("SELECT name, setting FROM pg_settings WHERE context = 'user'", &[]).await.expect("rows");
     let shown = rows.iter().map(|row| (row.get(0), row.get(1)));
-    // What the client says itself; and what is there only once a module is loaded.
-    let shown = shown.filter(|(name, _): &(String, String)| name != "application_name" && !name.contains('.'));
+    // But for what the client says itself.
+    let shown = shown.filter(|(name, _): &(String, String)| name != "application_name");
     // PostgreSQL quotes the name of a configuration that was set, and not one from its file.
     shown.map(|(name, value)| (name, value.replace('"', ""))).collect()
 }
@@ -65,6 +67,7 @@ async fn no_setting_of_a_role_reaches_a_later_session() -> TestResult {
     }
     // As SQL in a tenant's session could, every one to another value than it has.
     let attacker = own_session(&own).await;
+    attacker.batch_execute("DO $$ BEGIN END $$").await?;
     let rows = attacker
         .query(
             "SELECT name, CASE vartype
@@ -74,7 +77,8 @@ async fn no_setting_of_a_role_reaches_a_later_session() -> TestResult {
                WHEN 'real' THEN CASE WHEN setting = min_val THEN max_val ELSE min_val END
                ELSE CASE name WHEN 'DateStyle' THEN 'German' WHEN 'client_encoding' THEN 'LATIN1' WHEN 'TimeZone' THEN 'Asia/Tokyo'
                  WHEN 'search_path' THEN 'pg_temp, pg_catalog' WHEN 'default_text_search_config' THEN 'pg_catalog.german'
-                 WHEN 'local_preload_libraries' THEN 'none_such' END END
+                 WHEN 'local_preload_libraries' THEN 'none_such' WHEN 'plpgsql.extra_errors' THEN 'all'
+                 WHEN 'plpgsql.extra_warnings' THEN 'all' END END
              FROM pg_settings WHERE context = 'user' AND name <> 'application_name'",
             &[],
         )

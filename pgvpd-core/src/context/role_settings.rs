@@ -330,6 +330,7 @@ pub(crate) fn survey(server_version: Option<&[u8]>) -> String {
         )
     };
     let role = "pg_catalog.quote_ident(session_user)::pg_catalog.regrole::pg_catalog.oid";
+    let of_plpgsql = PLPGSQL.map(|(name, context, value)| format!("('{name}', '{context}', '{value}')"));
     let mut sql = String::from("SELECT pg_catalog.string_agg(pg_catalog.concat(");
     // That of a client which chooses none is the database's.
     let default = "CASE WHEN n.name OPERATOR(pg_catalog.=) 'client_encoding' \
@@ -343,7 +344,9 @@ pub(crate) fn survey(server_version: Option<&[u8]>) -> String {
          UNION ALL (SELECT s.name, s.context, s.reset_val, s.boot_val, true FROM pg_catalog.pg_settings s \
            WHERE s.category OPERATOR(pg_catalog.=) 'Customized Options' \
            AND pg_catalog.split_part(s.name, '.', 1) OPERATOR(pg_catalog.=) ANY (SELECT e.extname FROM pg_catalog.pg_extension e) \
-           AND pg_catalog.length(s.name) OPERATOR(pg_catalog.<) 100 LIMIT 300)) n \
+           AND pg_catalog.length(s.name) OPERATOR(pg_catalog.<) 100 LIMIT 300) \
+         UNION ALL (SELECT v.name, v.context, v.value, v.value, true FROM (VALUES {}) AS v (name, context, value) \
+           WHERE v.name OPERATOR(pg_catalog.<>) ALL (SELECT s.name FROM pg_catalog.pg_settings s))) n \
          WHERE (n.context OPERATOR(pg_catalog.=) 'user' \
            OR n.context OPERATOR(pg_catalog.=) 'superuser' AND {granted}) \
          AND n.name OPERATOR(pg_catalog.<>) ALL (ARRAY['transaction_isolation', 'transaction_read_only', 'transaction_deferrable'])",
@@ -352,9 +355,20 @@ pub(crate) fn survey(server_version: Option<&[u8]>) -> String {
         hex(default),
         hex(&made_for("0::pg_catalog.oid")),
         made_for(role),
+        of_plpgsql.join(", "),
     );
     sql
 }
+
+/// The settings of PL/pgSQL, which is loaded with the first function in it: until then `pg_settings` does not have them, and what a
+/// role has set takes effect all the same. Name, context and default, as in `src/pl/plpgsql/src/pl_handler.c`.
+const PLPGSQL: [(&str, &str, &str); 5] = [
+    ("plpgsql.check_asserts", "user", "on"),
+    ("plpgsql.extra_errors", "user", "none"),
+    ("plpgsql.extra_warnings", "user", "none"),
+    ("plpgsql.print_strict_params", "user", "off"),
+    ("plpgsql.variable_conflict", "superuser", "error"),
+];
 
 /// True for a server that has `transaction_timeout`.
 pub(crate) fn has_transaction_timeout(server_version: Option<&[u8]>) -> bool {
