@@ -257,13 +257,12 @@ suite launcher tests --test testing_postgres
 suite testing tests --test testing_isolation --test lifecycle
 suite 'example sqlx' tests --test shop
 suite cli tests --test cli
-# More tests at a time than processors: each waits for its servers half of the time.
-threads=$((2 * $(getconf _NPROCESSORS_ONLN)))
+# sql NAME BINDIR
+sql() { suite "$1" env PGVPD_PG_BINDIR="$2" cargo test --workspace --all-features --test sql; }
+sql sql "$system"
+for major in "${majors[@]}"; do sql "sql on $major" "$(bin_of "$major")"; done
 # e2e NAME BINDIR MODE
-e2e() {
-    suite "$1" env PGVPD_PG_BINDIR="$2" PGVPD_TEST_MODE="$3" RUST_TEST_THREADS="$threads" \
-        cargo test --workspace --all-features --test e2e
-}
+e2e() { suite "$1" env PGVPD_PG_BINDIR="$2" PGVPD_TEST_MODE="$3" cargo test --workspace --all-features --test e2e; }
 e2e 'e2e raw' "$system" raw
 [ "$mode" = quick ] || e2e 'e2e framed' "$system" framed
 e2e 'e2e session' "$system" session

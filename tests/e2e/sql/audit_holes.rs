@@ -4,7 +4,7 @@
 
 use pgvpd_core::sql::{AUDIT, HELPERS, SETUP};
 
-use crate::audit_sql::{audit_of, close_database};
+use crate::audit::{audit_of, close_database};
 use crate::support::{TestResult, cluster, database_with};
 
 /// What every case begins with: a protected table, and nothing to find.

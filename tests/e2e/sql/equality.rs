@@ -3,7 +3,7 @@
 use pgvpd_core::sql::{AUDIT, HELPERS, SETUP};
 use tokio_postgres::error::SqlState;
 
-use crate::audit_sql::audit_of;
+use crate::audit::audit_of;
 use crate::support::{Cluster, TestResult, count, database_with, passthrough_for, refusal, session, set_context};
 
 const UUID: &str = "a0000000-0000-0000-0000-000000000007";

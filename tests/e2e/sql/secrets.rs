@@ -3,7 +3,7 @@
 use pgvpd_core::sql::{AUDIT, HELPERS, SETUP};
 use tokio_postgres::{Client, Error, error::SqlState};
 
-use crate::audit_sql::audit_of;
+use crate::audit::audit_of;
 use crate::support::{APP_PASSWORD, Cluster, TestDatabase, TestResult, count, database_with, refusal};
 
 /// Rights that a hosted platform gives its roles on whatever is created.

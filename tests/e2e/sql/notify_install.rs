@@ -4,7 +4,7 @@ use pgvpd_core::sql::{HELPERS, SETUP};
 use serde_json::json;
 use tokio_postgres::error::SqlState;
 
-use crate::notify_sql::{MEMBERS, members};
+use crate::notify::{MEMBERS, members};
 use crate::support::{TestResult, cluster, count, database_with, refusal};
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use pgvpd_core::sql::{HELPERS, SETUP};
 use tokio_postgres::{Client, error::SqlState};
 
-use crate::helpers_sql_refused::one_path;
+use crate::helpers_refused::one_path;
 use crate::support::{TestDatabase, TestResult, catalog, count, database_with, plan, refusal, session, set_context};
 
 const ANN: &str = "a0000000-0000-0000-0000-00000000000a";
