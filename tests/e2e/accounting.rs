@@ -198,8 +198,17 @@ async fn notices_about_what_the_client_asked_for_arrive_at_login() {
     }
 }
 
-/// A way to PostgreSQL on which so many connections end when a tenant's context is set on them.
-async fn cutting_way(cuts: usize) -> (u16, Arc<AtomicUsize>) {
+/// When a connection on its way to PostgreSQL ends.
+#[derive(Clone)]
+enum Cut {
+    /// When a tenant's context is set on it.
+    AtContext,
+    /// When the server reports its parameters, which is replaced by these bytes.
+    AtParameters(Vec<u8>),
+}
+
+/// The port of a way to PostgreSQL on which the first `cuts` connections end early, and how many have been made.
+async fn cutting_way(cuts: usize, cut: Cut) -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (port, server) = (listener.local_addr().unwrap().port(), cluster().await.postgres.port());
     let made = Arc::new(AtomicUsize::new(0));
@@ -207,24 +216,12 @@ async fn cutting_way(cuts: usize) -> (u16, Arc<AtomicUsize>) {
     tokio::spawn(async move {
         while let Ok((mut near, _)) = listener.accept().await {
             let is_cut = count.fetch_add(1, Ordering::Relaxed) < cuts;
+            let cut = cut.clone();
             tokio::spawn(async move {
                 let mut far = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
-                if !is_cut {
-                    return drop(tokio::io::copy_bidirectional(&mut near, &mut far).await);
-                }
-                let (mut asked, mut said) = (vec![0; 65_536], vec![0; 65_536]);
-                let sets_context = |bytes: &[u8]| bytes.windows(4).any(|part| part == b"acme");
-                loop {
-                    tokio::select! {
-                        read = near.read(&mut asked) => match read {
-                            Ok(count @ 1..) if !sets_context(&asked[..count]) => far.write_all(&asked[..count]).await.unwrap(),
-                            _ => return,
-                        },
-                        read = far.read(&mut said) => match read {
-                            Ok(count @ 1..) => near.write_all(&said[..count]).await.unwrap(),
-                            _ => return,
-                        },
-                    }
+                match is_cut {
+                    true => pass_until(&mut near, &mut far, cut).await,
+                    false => drop(tokio::io::copy_bidirectional(&mut near, &mut far).await),
                 }
             });
         }
@@ -232,16 +229,37 @@ async fn cutting_way(cuts: usize) -> (u16, Arc<AtomicUsize>) {
     (port, made)
 }
 
+async fn pass_until(near: &mut TcpStream, far: &mut TcpStream, cut: Cut) {
+    let (mut asked, mut said) = (vec![0; 65_536], vec![0; 65_536]);
+    let has = |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+    loop {
+        tokio::select! {
+            read = near.read(&mut asked) => match (read, &cut) {
+                (Ok(count @ 1..), Cut::AtContext) if has(&asked[..count], "acme") => return,
+                (Ok(count @ 1..), _) => far.write_all(&asked[..count]).await.unwrap(),
+                _ => return,
+            },
+            read = far.read(&mut said) => match (read, &cut) {
+                (Ok(count @ 1..), Cut::AtParameters(last)) if has(&said[..count], "server_version") => {
+                    return drop(near.write_all(last).await);
+                }
+                (Ok(count @ 1..), _) => near.write_all(&said[..count]).await.unwrap(),
+                _ => return,
+            },
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_backend_that_goes_while_it_is_bound_is_replaced_once() {
-    let (port, made) = cutting_way(1).await;
+    let (port, made) = cutting_way(1, Cut::AtContext).await;
     let proxy = narrow_pool(&[("upstream_port", &port.to_string())]).await;
     let mut client = proxy.connect().await;
     client.log_in("app_user.acme", &[]).await;
     assert_eq!(client.value("SELECT count(*) FROM notes").await, "3");
     assert_eq!(made.load(Ordering::Relaxed), 2);
 
-    let (port, made) = cutting_way(usize::MAX).await;
+    let (port, made) = cutting_way(usize::MAX, Cut::AtContext).await;
     let proxy = narrow_pool(&[("upstream_port", &port.to_string())]).await;
     let mut client = proxy.connect().await;
     client.start("app_user.acme", &[]).await;
@@ -249,54 +267,19 @@ async fn a_backend_that_goes_while_it_is_bound_is_replaced_once() {
     assert_eq!(made.load(Ordering::Relaxed), 2, "and no more");
 }
 
-/// A way to PostgreSQL on which so many logins end while the server reports its parameters, with these bytes of its last.
-async fn way_that_ends_logins(ends: usize, last: Vec<u8>) -> (u16, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (port, server) = (listener.local_addr().unwrap().port(), cluster().await.postgres.port());
-    let made = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&made);
-    tokio::spawn(async move {
-        while let Ok((mut near, _)) = listener.accept().await {
-            let is_ended = count.fetch_add(1, Ordering::Relaxed) < ends;
-            let last = last.clone();
-            tokio::spawn(async move {
-                let mut far = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
-                if !is_ended {
-                    return drop(tokio::io::copy_bidirectional(&mut near, &mut far).await);
-                }
-                let (mut asked, mut said) = (vec![0; 65_536], vec![0; 65_536]);
-                let reports = |bytes: &[u8]| bytes.windows(14).any(|part| part == b"server_version");
-                loop {
-                    tokio::select! {
-                        read = near.read(&mut asked) => match read {
-                            Ok(count @ 1..) => far.write_all(&asked[..count]).await.unwrap(),
-                            _ => return,
-                        },
-                        read = far.read(&mut said) => match read {
-                            Ok(count @ 1..) if !reports(&said[..count]) => near.write_all(&said[..count]).await.unwrap(),
-                            _ => return drop(near.write_all(&last).await),
-                        },
-                    }
-                }
-            });
-        }
-    });
-    (port, made)
-}
-
 #[tokio::test]
 async fn a_backend_that_goes_while_it_is_made_is_replaced_once() {
     let fatal = |code: &str| message(b'E', format!("SFATAL\0VFATAL\0C{code}\0Mgone\0\0").as_bytes());
     // Killed; terminated by an administrator; ended with others by the crash of one.
     for last in [Vec::new(), fatal("57P01"), fatal("57P02")] {
-        let (port, made) = way_that_ends_logins(1, last.clone()).await;
+        let (port, made) = cutting_way(1, Cut::AtParameters(last.clone())).await;
         let proxy = narrow_pool(&[("upstream_port", &port.to_string())]).await;
         let mut client = proxy.connect().await;
         client.log_in("app_user.acme", &[]).await;
         assert_eq!(client.value("SELECT count(*) FROM notes").await, "3");
         assert_eq!(made.load(Ordering::Relaxed), 2);
 
-        let (port, made) = way_that_ends_logins(usize::MAX, last).await;
+        let (port, made) = cutting_way(usize::MAX, Cut::AtParameters(last)).await;
         let proxy = narrow_pool(&[("upstream_port", &port.to_string())]).await;
         let mut client = proxy.connect().await;
         client.start("app_user.acme", &[]).await;

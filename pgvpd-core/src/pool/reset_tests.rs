@@ -5,16 +5,10 @@ use std::sync::LazyLock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
+use crate::wire::test_message as message;
 
 fn variables() -> Vec<VariableName> {
     vec![VariableName::current_tenant_id()]
-}
-
-fn message(tag: u8, body: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![tag];
-    bytes.extend(u32::try_from(body.len() + 4).expect("short").to_be_bytes());
-    bytes.extend(body);
-    bytes
 }
 
 /// FunctionCallResponse and ReadyForQuery.

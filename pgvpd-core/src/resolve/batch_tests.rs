@@ -4,6 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
 use crate::tenant::IdentityRules;
+use crate::wire::test_message as message;
 use crate::wire::{Frame, TaggedFrames};
 
 /// A server that answers only when so many Syncs have come, with these bytes for each, between the echoes that are asked for.
@@ -30,11 +31,6 @@ async fn server(mut stream: DuplexStream, answers: Vec<Vec<u8>>) -> usize {
     }
     stream.write_all(&echo(last)).await.expect("written");
     reads
-}
-
-fn message(tag: u8, body: &[u8]) -> Vec<u8> {
-    let size = u32::try_from(body.len() + 4).expect("short").to_be_bytes();
-    [&[tag], &size[..], body].concat()
 }
 
 fn row(columns: &[&[u8]]) -> Vec<u8> {

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::context::Injection;
 use crate::tenant::IdentityRules;
+use crate::wire::test_message as message;
 use crate::wire::{query, ready_for_query};
 
 /// A session whose context a reset takes away.
@@ -39,11 +40,6 @@ impl Rig {
         let noted = super::super::server::Noted { keeper: Some(&mut self.keeper) };
         self.server.scan(&answer, noted).expect("an answer");
     }
-}
-
-fn message(tag: u8, body: &[u8]) -> Vec<u8> {
-    let size = u32::try_from(body.len() + 4).expect("short");
-    [&[tag], &size.to_be_bytes()[..], body].concat()
 }
 
 fn queries(texts: &[&str]) -> Vec<u8> {

@@ -11,6 +11,7 @@ use super::*;
 use crate::net::Conn;
 use crate::session::passthrough::BoundUpstream;
 use crate::session::relay::{just_close, relay, stopped};
+use crate::wire::test_message as message;
 use crate::wire::{ErrorFields, TaggedFrames};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,13 +41,6 @@ fn rig(timeout: Option<Duration>) -> Rig {
         relay(Conn::new(client_side), upstream, &mut SessionWatch::new(limit), stopped(&token), just_close).await
     });
     Rig { client, server, cancels, stop, relay }
-}
-
-fn message(tag: u8, body: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![tag];
-    bytes.extend(u32::try_from(body.len() + 4).expect("short").to_be_bytes());
-    bytes.extend(body);
-    bytes
 }
 
 impl Rig {

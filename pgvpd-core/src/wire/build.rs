@@ -28,6 +28,13 @@ impl Severity {
     }
 }
 
+/// A message of the server's or the client's, for tests.
+#[cfg(test)]
+pub(crate) fn test_message(tag: u8, body: &[u8]) -> Vec<u8> {
+    let size = u32::try_from(body.len() + 4).expect("short").to_be_bytes();
+    [&[tag], &size[..], body].concat()
+}
+
 /// An ErrorResponse, or a NoticeResponse.
 #[derive(Debug, Clone, Copy)]
 pub struct ErrorResponse<'a> {

@@ -96,13 +96,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn message(tag: u8, body: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![tag];
-        bytes.extend(u32::try_from(body.len() + 4).expect("short").to_be_bytes());
-        bytes.extend(body);
-        bytes
-    }
+    use crate::wire::test_message as message;
 
     #[test]
     fn a_length_that_no_message_has_is_an_error_and_a_long_error_passes() {

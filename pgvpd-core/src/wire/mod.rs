@@ -28,6 +28,8 @@ pub use backend::{
     RowDescription, TransactionStatus, sasl_initial,
 };
 pub use bodies::BodyScanner;
+#[cfg(test)]
+pub(crate) use build::test_message;
 pub use build::{
     BuiltIn, ErrorResponse, Function, Severity, authentication_cleartext_password, authentication_md5_password,
     authentication_ok, authentication_sasl, authentication_sasl_continue, authentication_sasl_final, backend_key_data,

@@ -203,13 +203,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn message(tag: u8, body: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![tag];
-        bytes.extend(u32::try_from(body.len() + 4).expect("short").to_be_bytes());
-        bytes.extend(body);
-        bytes
-    }
+    use crate::wire::test_message as message;
 
     fn notification(channel: &str) -> Vec<u8> {
         message(b'A', &[&[0, 0, 0, 1], channel.as_bytes(), b"\0payload\0"].concat())
