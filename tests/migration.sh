@@ -266,10 +266,10 @@ done <<<"$both_have"
 for command in $(rows 'PgBouncer | pgvpd |' | head -n 1 | ticked | sed 's/SHOW //; /^the/d'); do
     check "SHOW $command on both" typed "$(declare -f console); console 6433 pgvpd -c 'SHOW $command' && console 6432 pgbouncer -c 'SHOW $command'"
 done
-for command in SHUTDOWN 'KILL shop' 'DISABLE shop' 'ENABLE shop' SUSPEND RECONNECT WAIT_CLOSE; do
+for command in SHUTDOWN 'KILL shop' 'DISABLE shop' 'ENABLE shop' SUSPEND WAIT_CLOSE; do
     check "$command is answered with what there is instead" refused '0A000.*' console 6433 pgvpd -c "$command"
 done
-for command in RELOAD PAUSE RESUME 'DISCONNECT TENANT acme'; do check "$command" console 6433 pgvpd -c "$command"; done
+for command in RELOAD PAUSE RESUME RECONNECT 'CLOSE DATABASE shop' 'DISCONNECT TENANT acme'; do check "$command" console 6433 pgvpd -c "$command"; done
 console 6433 pgvpd -c DRAIN >/dev/null 2>&1 || true
 drained=0
 wait "$proxy_pid" || drained=$?
