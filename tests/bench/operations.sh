@@ -58,6 +58,7 @@ done
 kill "${running[@]}"; wait 2>/dev/null || true; running=()
 
 echo "\"app_user\" \"$password\"" >"$files/users"
+chmod 600 "$files/users" # pgvpd takes no file of secrets that others can read
 start --port 7521 --pool-mode session --auth-file "$files/users" --client-auth cleartext --admin-port 7522 --log-sessions false
 proxy=$!
 until curl -sf http://127.0.0.1:7522/ready >/dev/null; do read -rt 0.1 <> <(:) || true; done

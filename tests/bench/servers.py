@@ -157,6 +157,10 @@ class Servers:
         psql(self.admin, f"CREATE ROLE app_user LOGIN PASSWORD '{verifier}'")
         # For the two pools: the server's own verifier, with which they log clients in, and themselves.
         self._users = self._write("users.txt", f'"app_user" "{verifier}"\n')
+        # pgvpd takes no file of secrets that others can read.
+        self._users.chmod(0o600)
+        if self._account:
+            shutil.chown(self._users, self._account, self._account)
         self.admin.run(["pgbench", "-i", "-q", "-s", str(scale)], deadline=120)
         psql(self.admin, GRANTS)
 

@@ -33,6 +33,8 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -days 2 -su
 # The server's own verifier, so that neither has to derive keys for a login.
 verifier=$(PGHOST=$host PGPORT=$port PGUSER=$user psql -qAtX -d postgres -c "SELECT rolpassword FROM pg_authid WHERE rolname = 'app_user'")
 echo "\"app_user\" \"$verifier\"" >"$files/users"
+# pgvpd takes no file of secrets that others can read; PgBouncer may run as somebody else.
+install -m 600 "$files/users" "$files/own-users"
 cat >"$files/pgbouncer.ini" <<EOF
 [databases]
 * = host=$host port=$port
@@ -62,7 +64,7 @@ start() {
     target/release/pgvpd --log-level error --upstream-host "$host" --upstream-port "$port" --tls-cert "$files/cert" \
         --tls-key "$files/key" --client-tls require "$@" & proxies+=($!)
 }
-start --port 7522 --pool-mode session --auth-file "$files/users"
+start --port 7522 --pool-mode session --auth-file "$files/own-users"
 start --port 7523
 names=(PgBouncer 'pgvpd pool' 'pgvpd passthrough')
 
