@@ -55,7 +55,7 @@ async fn spell(stage: &Stage, column: &str, victim: &str, spellings: &[&str]) ->
     Ok(())
 }
 
-/// What is refused by `pgvpd_protect` is no tenant's table, and granted to nobody.
+/// A table that `pgvpd_protect` refuses belongs to no tenant, and is granted to nobody.
 async fn collate(stage: &Stage, locale: &str, spellings: &[&str]) -> Result<(), &'static str> {
     let collation = format!("CREATE COLLATION loose (provider = icu, locale = '{locale}', deterministic = false)");
     if stage.admin.batch_execute(&collation).await.is_err() {

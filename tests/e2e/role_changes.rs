@@ -54,7 +54,7 @@ async fn a_session_that_changes_a_role_ends_with_the_answer() -> TestResult {
     Ok(())
 }
 
-/// What is not committed yet never is.
+/// A change in an open transaction is never committed.
 #[tokio::test]
 async fn a_password_set_in_an_open_transaction_is_rolled_back() -> TestResult {
     let own = Cluster::start().await;

@@ -58,7 +58,7 @@ struct Line {
     written: oneshot::Sender<Result<(), AuditError>>,
 }
 
-/// What becomes of a line whose sender waits for it no longer.
+/// The fate of a line whose sender no longer waits for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Abandoned {
     /// It tells of what has happened.

@@ -116,7 +116,7 @@ fn sees_messages(record: &Record) -> bool {
     record.meter.state() != SessionState::Open
 }
 
-/// What is known of a client that has proved nothing: that it is there, and where.
+/// The row of an unauthenticated client: that it is there, and its address.
 fn login_row(login: &LoginInProgress) -> Vec<Cell> {
     let known = |name| match name {
         "type" => word("C"),

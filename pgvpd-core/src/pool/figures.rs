@@ -46,7 +46,7 @@ pub struct PoolStatus {
     pub is_failing: bool,
 }
 
-/// What becomes of the connections that an administrator has closed.
+/// How many connections an administrator has had closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Retired {
     /// Nobody used them: they are closed.

@@ -10,7 +10,7 @@ const MAX_NOTIFICATION: usize = 16 * 1024;
 /// How many bytes of notifications may wait until their encoding is known.
 const MAX_WAITING: usize = 64 * 1024;
 
-/// What is to become of a notification, by its channel.
+/// A decision about a notification, by its channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// It passes.
