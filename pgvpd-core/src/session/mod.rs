@@ -35,6 +35,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tracing::{Instrument, Level, debug, info, warn};
 
 pub(crate) use login_error::LoginError;
@@ -341,7 +342,8 @@ fn time_limit(
     let (record, shared) = (Arc::clone(record), Arc::clone(shared));
     TimeLimit::new(timeout, move || {
         shared.counters.count_tenant_timeout();
-        let Some(request) = request.clone() else { return };
+        let request = request.clone()?;
+        let (under_way, cancelling_ends) = oneshot::channel();
         let (record, shared) = (Arc::clone(&record), Arc::clone(&shared));
         let (tasks, span) = (shared.tasks.clone(), record.who.id.span());
         let cancelling = async move {
@@ -353,12 +355,14 @@ fn time_limit(
             if let Some(Err(_)) = shared.abort.run_until_cancelled(forwarded).await {
                 warn!("cancel request for tenant_query_timeout: no answer from the upstream server");
             }
+            drop(under_way);
             if shared.audit.is_open() {
                 let event = Event::TimeLimit { subject: Subject::of(&record), reason: reason.message() };
                 shared.audit_past(&event).await;
             }
         };
         tasks.spawn(cancelling.instrument(span));
+        Some(cancelling_ends)
     })
 }
 

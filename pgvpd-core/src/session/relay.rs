@@ -79,6 +79,11 @@ pub(super) trait Watch {
     /// The server has sent these bytes; an error ends the session before they are passed on.
     fn answers(&mut self, chunk: &[u8]) -> Result<Look, RelayEnd>;
 
+    /// Pending while the server's answers have to wait. It wakes the task when they need not any more.
+    fn poll_may_answer(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
     /// What the server is to be sent besides, such as requests that need not wait any more. Asked for after every answer.
     fn released(&mut self) -> Result<Option<Look>, RelayEnd> {
         Ok(None)
@@ -260,7 +265,11 @@ where
                     Poll::Ready(Done::Finished) => requests.poll_end(cx, upstream, watch),
                     Poll::Ready(Done::Sink) | Poll::Pending => {}
                 }
-                match answers.poll(cx, upstream, client, |chunk| watch.answers(chunk)) {
+                let answered = match watch.poll_may_answer(cx) {
+                    Poll::Ready(()) => answers.poll(cx, upstream, client, |chunk| watch.answers(chunk)),
+                    Poll::Pending => Poll::Pending,
+                };
+                match answered {
                     // It was told that the client has ended its stream.
                     Poll::Ready(Done::Finished | Done::Source) if requests.has_ended() => {
                         return Poll::Ready(RelayEnd::Client);

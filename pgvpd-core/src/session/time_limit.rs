@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::error::Refusal;
@@ -18,10 +19,15 @@ pub(super) struct TimeLimit {
     /// Fires at `since + timeout` or before: it is set anew only when it fires, not with every byte.
     timer: Pin<Box<Sleep>>,
     /// Asks the server to cancel the session's query.
-    cancel: Box<dyn Fn() + Send>,
+    cancel: Box<dyn Fn() -> Option<Cancelling> + Send>,
+    /// Such a request that the server may still act on.
+    cancelling: Option<Cancelling>,
     /// Looks for the server's answer to that, from where its stream was when it was asked.
     answer: Option<Box<ErrorReplacement>>,
 }
+
+/// A cancel request that is under way. It is over when its sender is dropped.
+pub(super) type Cancelling = oneshot::Receiver<std::convert::Infallible>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -31,8 +37,8 @@ enum Stage {
 }
 
 impl TimeLimit {
-    /// A limit from now on. `cancel` is called when a request has been outstanding for `timeout`.
-    pub(super) fn new(timeout: Duration, cancel: impl Fn() + Send + 'static) -> Self {
+    /// A limit from now on. `cancel` is called when a request has been outstanding for `timeout`; `None` where it has asked nobody.
+    pub(super) fn new(timeout: Duration, cancel: impl Fn() -> Option<Cancelling> + Send + 'static) -> Self {
         let since = Instant::now();
         Self {
             timeout,
@@ -40,6 +46,7 @@ impl TimeLimit {
             stage: Stage::Waiting,
             timer: Box::pin(sleep_until(since + timeout)),
             cancel: Box::new(cancel),
+            cancelling: None,
             answer: None,
         }
     }
@@ -74,6 +81,17 @@ impl TimeLimit {
         passed
     }
 
+    /// Pending while the server may still act on a cancel request. PostgreSQL signals the backend and then its process group
+    /// (`signal_child` in postmaster.c), and closes the connection of the request behind that: a client that had its answer before
+    /// would have its next statement cancelled as well.
+    pub(super) fn poll_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(cancelling) = &mut self.cancelling {
+            let _over = ready!(Pin::new(cancelling).poll(cx));
+            self.cancelling = None;
+        }
+        Poll::Ready(())
+    }
+
     /// A request, or a time without one, begins.
     pub(super) fn restart(&mut self) {
         self.since = Instant::now();
@@ -93,7 +111,7 @@ impl TimeLimit {
             if now >= self.since + self.timeout {
                 match (is_outstanding, self.stage) {
                     (true, Stage::Waiting) => {
-                        (self.cancel)();
+                        self.cancelling = (self.cancel)();
                         self.stage = Stage::Cancelled;
                     }
                     (true, Stage::Cancelled) => return Poll::Ready(Refusal::query_timeout(self.timeout)),

@@ -350,6 +350,10 @@ impl Watch for SessionWatch<'_> {
         looked
     }
 
+    fn poll_may_answer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.limit.as_mut().map_or(Poll::Ready(()), |limit| limit.poll_cancelled(cx))
+    }
+
     fn released(&mut self) -> Result<Option<Look>, RelayEnd> {
         if let Some(end) = self.own_end() {
             return Err(end);

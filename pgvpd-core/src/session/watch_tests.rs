@@ -1,7 +1,8 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -11,6 +12,7 @@ use super::*;
 use crate::net::Conn;
 use crate::session::passthrough::BoundUpstream;
 use crate::session::relay::{just_close, relay, stopped};
+use crate::session::time_limit::Cancelling;
 use crate::wire::test_message as message;
 use crate::wire::{ErrorFields, TaggedFrames};
 
@@ -21,6 +23,8 @@ struct Rig {
     client: DuplexStream,
     server: DuplexStream,
     cancels: Arc<AtomicUsize>,
+    /// The last cancel request, until the server has acted on it.
+    cancelling: Arc<Mutex<Option<oneshot::Sender<std::convert::Infallible>>>>,
     stop: CancellationToken,
     relay: JoinHandle<RelayEnd>,
 }
@@ -30,17 +34,21 @@ fn rig(timeout: Option<Duration>) -> Rig {
     let (server, upstream_side) = duplex(100_000);
     let cancels = Arc::new(AtomicUsize::new(0));
     let stop = CancellationToken::new();
-    let (counter, token) = (Arc::clone(&cancels), stop.clone());
+    let cancelling = Arc::new(Mutex::new(None));
+    let (counter, token, under_way) = (Arc::clone(&cancels), stop.clone(), Arc::clone(&cancelling));
     let relay = tokio::spawn(async move {
         let limit = timeout.map(|timeout| {
             TimeLimit::new(timeout, move || {
                 counter.fetch_add(1, Ordering::Relaxed);
+                let (sender, receiver): (_, Cancelling) = oneshot::channel();
+                *under_way.lock().expect("lock") = Some(sender);
+                Some(receiver)
             })
         });
         let upstream = BoundUpstream::for_tests(Conn::new(upstream_side));
         relay(Conn::new(client_side), upstream, &mut SessionWatch::new(limit), stopped(&token), just_close).await
     });
-    Rig { client, server, cancels, stop, relay }
+    Rig { client, server, cancels, cancelling, stop, relay }
 }
 
 impl Rig {
@@ -54,6 +62,11 @@ impl Rig {
     async fn answer(&mut self, tag: u8) {
         self.server.write_all(&message(tag, b"body")).await.expect("sent");
         self.client.read_exact(&mut [0; 9]).await.expect("arrived");
+    }
+
+    /// The server has acted on the last cancel request.
+    fn cancel_is_through(&self) {
+        drop(self.cancelling.lock().expect("lock").take().expect("a cancel request"));
     }
 
     /// SQLSTATE of the error that the client gets last, and how the relay ended. Empty without an error.
@@ -100,6 +113,7 @@ async fn a_request_outstanding_for_too_long_is_cancelled_once_and_the_session_go
     }
     sleep(TIMEOUT / 2).await;
     assert_eq!(rig.cancels.load(Ordering::Relaxed), 1);
+    rig.cancel_is_through();
     rig.answer(b'E').await;
     rig.answer(b'Z').await;
     rig.request(b'Q').await;
@@ -107,6 +121,20 @@ async fn a_request_outstanding_for_too_long_is_cancelled_once_and_the_session_go
     rig.answer(b'Z').await;
     assert_eq!(rig.cancels.load(Ordering::Relaxed), 1);
     assert_eq!(rig.end().await.0, "57P05");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_request_is_answered_once_the_server_can_cancel_nothing_more() {
+    let mut rig = rig(Some(TIMEOUT));
+    rig.request(b'Q').await;
+    sleep(TIMEOUT + Duration::from_secs(1)).await;
+    rig.server.write_all(&message(b'Z', b"body")).await.expect("sent");
+    let mut answer = [0; 9];
+    let early = tokio::time::timeout(TIMEOUT / 2, rig.client.read_exact(&mut answer)).await;
+    assert!(early.is_err(), "its next statement would be cancelled too");
+    rig.cancel_is_through();
+    rig.client.read_exact(&mut answer).await.expect("arrived");
+    assert_eq!(answer.first(), Some(&b'Z'));
 }
 
 #[tokio::test(start_paused = true)]
@@ -215,7 +243,7 @@ async fn what_was_held_back_during_the_login_is_looked_at_too() {
     client.write_all(&message(b'Q', b"early")[..6]).await.expect("sent");
     conn.fill().await.expect("read");
     let task = tokio::spawn(async move {
-        let limit = TimeLimit::new(TIMEOUT, || {});
+        let limit = TimeLimit::new(TIMEOUT, || None);
         let upstream = BoundUpstream::for_tests(Conn::new(upstream_side));
         relay(conn, upstream, &mut SessionWatch::new(Some(limit)), std::future::pending(), just_close).await
     });
