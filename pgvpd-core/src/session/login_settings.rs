@@ -110,14 +110,14 @@ impl Settings {
 
     /// Puts the limits in force again, but for those that have been undone. False if there are none.
     fn reset(&mut self, out: &mut Vec<u8>) -> bool {
-        let lifted = std::mem::take(&mut self.lifted);
-        let lifted = lifted.into_iter().filter(|name| self.undone.iter().all(|(other, _)| other != name));
-        let resets: Vec<String> = lifted.map(|name| format!("RESET {name}")).collect();
-        if !resets.is_empty() {
-            query(out, &resets.join("; "));
+        let mut lifted = std::mem::take(&mut self.lifted);
+        lifted.retain(|name| self.undone.iter().all(|(other, _)| other != name));
+        if !lifted.is_empty() {
+            query(out, &resets(lifted));
             self.due.push_back(Due::Reset);
+            return true;
         }
-        !resets.is_empty()
+        false
     }
 
     fn survey(&mut self, out: &mut Vec<u8>) {
@@ -193,6 +193,13 @@ impl Settings {
         }
         Ok(false)
     }
+}
+
+/// A query that puts limits in force.
+fn resets(mut limits: Vec<&'static str>) -> String {
+    // Last: it would be in force from the next statement on, and counts from where the whole query began.
+    limits.sort_by_key(|name| *name == "statement_timeout");
+    limits.iter().map(|name| format!("RESET {name}")).collect::<Vec<_>>().join("; ")
 }
 
 impl Login {
@@ -324,5 +331,16 @@ impl Login {
     /// What has been undone, and would be brought back by a RESET.
     pub(super) fn take_undone(&mut self) -> Vec<(String, String)> {
         self.settings.as_mut().map(|settings| std::mem::take(&mut settings.undone)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_statement_of_the_login_runs_under_the_statement_timeout_that_it_puts_in_force() {
+        let sql = resets(vec!["statement_timeout", "idle_session_timeout", "transaction_timeout"]);
+        assert_eq!(sql, "RESET idle_session_timeout; RESET transaction_timeout; RESET statement_timeout");
     }
 }

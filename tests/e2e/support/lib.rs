@@ -38,17 +38,24 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Runs a statement of the session whose last one a driver has cancelled, once more where it is cancelled as well.
+/// Runs a statement of the session whose last one a driver has cancelled, again while it is cancelled as well.
 ///
 /// PostgreSQL's postmaster sends SIGINT to the backend and then to its process group (`signal_child` in postmaster.c). A driver
 /// that does not wait for the end of its cancel request, such as tokio-postgres, can have its next statement hit by the second.
 pub async fn after_cancel<T>(
     mut statement: impl AsyncFnMut() -> Result<T, tokio_postgres::Error>,
 ) -> Result<T, tokio_postgres::Error> {
-    match statement().await {
-        Err(error) if error.code() == Some(&tokio_postgres::error::SqlState::QUERY_CANCELED) => statement().await,
-        outcome => outcome,
-    }
+    let is_cancelled =
+        |error: &tokio_postgres::Error| error.code() == Some(&tokio_postgres::error::SqlState::QUERY_CANCELED);
+    within("a statement behind a cancel request", async {
+        loop {
+            match statement().await {
+                Err(error) if is_cancelled(&error) => {}
+                outcome => return outcome,
+            }
+        }
+    })
+    .await
 }
 
 /// Waits until a condition holds, asking again and again.
