@@ -12,14 +12,14 @@ use crate::shared::Shared;
 impl Shared {
     /// Ends a tenant's sessions, those that log in as well. Gives how many there were.
     pub(crate) fn disconnect_tenant(&self, tenant: &str) -> usize {
-        let sessions = self.live.end(|record| record.who.tenant.as_deref() == Some(tenant));
+        let sessions = self.live.end(|record| record.info.tenant.as_deref() == Some(tenant));
         info!(tenant, sessions, "a tenant's sessions are ended");
         sessions
     }
 
     /// Ends one session. False where there is none of that number.
     pub(crate) fn disconnect_session(&self, session: SessionId) -> bool {
-        self.live.end(|record| record.who.id == session) > 0
+        self.live.end(|record| record.info.id == session) > 0
     }
 
     /// Has server connections to this database closed, or all: those that nobody uses at once, others when they are released.

@@ -204,12 +204,12 @@ impl SessionStatus {
     fn of(record: &Record) -> Self {
         let relayed = record.meter.relayed();
         Self {
-            session: record.who.id,
+            session: record.info.id,
             tenant: record.tenant().into(),
-            role: record.who.role.to_string(),
-            database: record.who.database.to_string(),
-            client: record.who.address.to_string(),
-            tls: record.who.is_tls,
+            role: record.info.role.to_string(),
+            database: record.info.database.to_string(),
+            client: record.info.address.to_string(),
+            tls: record.info.is_tls,
             backend_pid: record.backend(),
             state: record.meter.state(),
             age: milliseconds(record.since.elapsed()),

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use crate::config::ClientAddress;
-use crate::sessions::{Record, SessionId, Who};
+use crate::sessions::{Record, SessionId, SessionInfo};
 
 /// The longest text of a client's that is kept.
 const MAX_TEXT: usize = 256;
@@ -97,7 +97,7 @@ pub(crate) struct Subject<'a> {
 impl<'a> Subject<'a> {
     /// A client that is admitted.
     pub(crate) fn of(record: &'a Record) -> Self {
-        let Who { id, tenant, role, database, address, is_tls } = &record.who;
+        let SessionInfo { id, tenant, role, database, address, is_tls, user: _ } = &record.info;
         Self {
             session: *id,
             user: None,

@@ -159,7 +159,7 @@ fn mode_name(mode: PoolMode) -> &'static str {
 
 /// Whether a session has a connection of a pool, or one of its own.
 pub(super) fn is_pooled(record: &Record, config: &Config) -> bool {
-    config.pool_mode == PoolMode::Session && record.who.tenant.is_some()
+    config.pool_mode == PoolMode::Session && record.info.tenant.is_some()
 }
 
 /// Sessions that have a backend, by database and role; whether they are pooled is part of it.
@@ -168,7 +168,7 @@ fn linked(shared: &Shared, config: &Config) -> BTreeMap<(String, String, bool), 
     let has_begun =
         |record: &&Arc<Record>| !matches!(record.meter.state(), SessionState::Login | SessionState::Waiting);
     for record in shared.live.all().iter().filter(has_begun) {
-        let key = (record.database().to_owned(), record.who.role.to_string(), is_pooled(record, config));
+        let key = (record.database().to_owned(), record.info.role.to_string(), is_pooled(record, config));
         *counts.entry(key).or_default() += 1;
     }
     counts
@@ -254,7 +254,7 @@ fn users(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
         counts.entry(pool.role).or_default().0 += pool.total;
     }
     for record in shared.live.all() {
-        let (connections, clients) = counts.entry(record.who.role.to_string()).or_default();
+        let (connections, clients) = counts.entry(record.info.role.to_string()).or_default();
         *connections += usize::from(!is_pooled(&record, config) && record.backend().is_some());
         *clients += 1;
     }
@@ -273,7 +273,7 @@ fn users(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
 
 fn lists(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
     let records = shared.live.all();
-    let users: BTreeSet<&str> = records.iter().map(|record| &*record.who.role).collect();
+    let users: BTreeSet<&str> = records.iter().map(|record| &*record.info.role).collect();
     let logins = shared.logins.status();
     let pools = shared.pools.status(&config.pool);
     let own = records.iter().filter(|record| !is_pooled(record, config) && record.backend().is_some()).count();

@@ -55,15 +55,15 @@ pub(super) fn clients(shared: &Shared) -> Vec<Vec<Cell>> {
         let relayed = record.meter.relayed();
         vec![
             word("C"),
-            word(&*record.who.role),
+            word(&*record.info.role),
             word(record.database()),
             word(record.meter.state().name()),
-            word(record.who.address.to_string()),
+            word(record.info.address.to_string()),
             begun(record.since.elapsed()),
-            number(record.who.id.0),
+            number(record.info.id.0),
             number_if(record.backend()),
-            word(if record.who.is_tls { "TLS" } else { "" }),
-            record.who.tenant.as_deref().map_or(Cell::Null, word),
+            word(if record.info.is_tls { "TLS" } else { "" }),
+            record.info.tenant.as_deref().map_or(Cell::Null, word),
             if sees_messages(record) { number(relayed.requests) } else { Cell::Null },
             number(relayed.from_client),
             number(relayed.to_client),
@@ -73,7 +73,7 @@ pub(super) fn clients(shared: &Shared) -> Vec<Vec<Cell>> {
     let (logins, sessions) = (shared.logins.all(), shared.live.all());
     let mut rows: BTreeMap<SessionId, Vec<Cell>> =
         logins.iter().map(|login| (login.session, login_row(login))).collect();
-    rows.extend(sessions.iter().map(|record| (record.who.id, row(record))));
+    rows.extend(sessions.iter().map(|record| (record.info.id, row(record))));
     rows.into_values().collect()
 }
 
@@ -98,11 +98,11 @@ pub(super) fn servers(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
     }
     let own = |record: &&Arc<Record>| !is_pooled(record, config) && record.backend().is_some();
     for record in shared.live.all().iter().filter(own) {
-        let mut row = vec![word("S"), word(&*record.who.role), word(record.database()), word("active")];
+        let mut row = vec![word("S"), word(&*record.info.role), word(record.database()), word("active")];
         upstream(&mut row);
         row.extend([
             begun(record.since.elapsed()),
-            number(record.who.id.0),
+            number(record.info.id.0),
             number_if(record.backend()),
             tls(config.upstream.tls.is_some()),
             number(0),

@@ -1,5 +1,5 @@
-//! Whether a startup message may go on to a login: identity, policy, parameters. And, once its client is authenticated, whether there is
-//! a place for its session: strangers take none.
+//! Decides whether a startup message may go on to a login: identity, policy, parameters. Once its client is authenticated, takes the
+//! slots for its session; clients that are not authenticated take none.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::console;
 use super::leg::Leg;
-use super::login::{Negotiation, Who};
+use super::login::Negotiation;
 use super::relay::RelayEnd;
 use super::visitor::Visitor;
 use super::{Ended, LoginError};
@@ -18,105 +18,164 @@ use crate::context::{Injection, SessionSettings, SettingsKey};
 use crate::error::Refusal;
 use crate::limits::Slot;
 use crate::logins::Login;
-use crate::sessions::{self, Claimed, Presence, Record, SessionState, Sessions};
+use crate::sessions::{LoginGuard, Record, SessionGuard, SessionId, SessionInfo, SessionState, Sessions};
 use crate::shared::Shared;
 use crate::tenant::{
     Identity, PolicyError, TenantSlot, bypass_startup, pinned_settings, tenant_preferences, tenant_startup,
     unknown_protocol_options, with_tenant_as_application_name,
 };
-use crate::wire::{ProtocolVersion, StartupMessage};
+use crate::wire::StartupMessage;
 
-/// A login that the rules permit. It has no place among sessions: its client may be anybody.
+/// A login that the rules permit. It takes no slot among sessions: its client may be anybody.
 #[derive(Debug)]
-pub(super) struct Admission {
-    pub(super) address: ClientAddress,
-    pub(super) leg: Leg,
-    client: StartupMessage,
-    /// `None` for a bypass user.
-    identity: Option<(Identity, Injection)>,
-    route: Option<Route>,
-    /// What its tenant may take.
-    limits: TenantLimits,
-    claimed: Claimed,
-    /// Its place among logins in progress.
-    pub(super) login: Arc<Login>,
+pub(super) enum Admission {
+    /// A tenant's session.
+    Tenant(TenantLogin),
+    /// A user of `superuser_bypass`, whose messages pass unchanged.
+    Bypass(BypassLogin),
 }
 
-/// How a session comes to its server connection.
+/// The login of a tenant's client.
+#[derive(Debug)]
+pub(super) struct TenantLogin {
+    pub(super) client: AdmittedClient,
+    pub(super) identity: Identity,
+    /// The context, role and settings to be in force.
+    pub(super) injection: Injection,
+    pub(super) route: Route,
+}
+
+/// The login of a bypass user.
+#[derive(Debug)]
+pub(super) struct BypassLogin {
+    pub(super) client: AdmittedClient,
+    /// Startup packet for the server.
+    pub(super) packet: Vec<u8>,
+}
+
+/// What is known of a client whose login the rules permit.
+#[derive(Debug)]
+pub(super) struct AdmittedClient {
+    pub(super) leg: Leg,
+    /// What the client asked of the protocol.
+    pub(super) negotiation: Negotiation,
+    /// Slot among logins in progress.
+    pub(super) login: Arc<Login>,
+    /// Limits of its tenant.
+    limits: TenantLimits,
+    guard: LoginGuard,
+}
+
+/// How a tenant's session gets its server connection.
 #[derive(Debug)]
 pub(super) enum Route {
-    /// It gets one of its own to this database, with this startup packet.
-    Passthrough { packet: Vec<u8>, database: Box<str>, settings: Option<Box<SessionSettings>> },
-    /// It gets one from the pool of its role in this database.
-    Pool { database: Box<str> },
+    /// A connection of its own, begun with this startup packet.
+    Passthrough { packet: Vec<u8>, settings: Option<Box<SessionSettings>> },
+    /// A connection of the pool of its role and database.
+    Pool,
 }
 
-impl Route {
-    /// The database that it leads to.
-    fn database(&self) -> &str {
-        match self {
-            Self::Passthrough { database, .. } | Self::Pool { database } => database,
-        }
-    }
-}
-
-/// An authenticated client's place among sessions. Dropping it frees the place.
+/// The slots of an authenticated client's session. Dropping them frees them.
 #[derive(Debug)]
-pub(super) struct Seat {
-    presence: Presence,
+pub(super) struct SessionSlots {
+    guard: SessionGuard,
     /// `None` for a bypass user.
     _tenant: Option<TenantSlot>,
     _slot: Slot,
 }
 
+/// A client that has sent its startup message.
+struct Arrival {
+    id: SessionId,
+    address: ClientAddress,
+    leg: Leg,
+    login: Arc<Login>,
+}
+
 /// Checks a startup message against every rule that needs no server.
+///
+/// # Errors
+/// A refusal for the client.
 pub(super) fn admit(
-    client: StartupMessage,
+    startup: &StartupMessage,
     visitor: &Visitor,
     leg: Leg,
     shared: &Arc<Shared>,
     config: &Config,
 ) -> Result<Admission, Ended> {
     let Some(login) = visitor.login.clone() else { return Err(Refusal::too_many_logins().into()) };
-    let (id, address) = (visitor.id, visitor.address);
-    let user = client.parameter("user").unwrap_or_default();
-    let mut limits = TenantLimits::default();
-    let (identity, route) = if config.bypass.applies(user, address).map_err(Refusal::from)? {
-        leg.admit_bypass(address, config)?;
-        let startup = bypass_startup(&client);
-        // PostgreSQL takes the user's name where the client names none.
-        let named = startup.parameter("database").filter(|database| !database.is_empty());
-        let database = named.unwrap_or(user).into();
-        let packet = startup.encode().ok_or(LoginError::StartupTooLong)?;
-        (None, Route::Passthrough { packet, database, settings: None })
+    let arrival = Arrival { id: visitor.id, address: visitor.address, leg, login };
+    let user = startup.parameter("user").unwrap_or_default();
+    if config.bypass.applies(user, arrival.address).map_err(Refusal::from)? {
+        admit_bypass(startup, user, arrival, shared, config).map(Admission::Bypass)
     } else {
-        let identified = leg.identify(user, config);
-        let identity = identified
-            .map_err(|(refusal, detail)| Ended::Refused { refusal: console::hint(refusal, &client, config), detail })?;
-        limits = config.limits_of(identity.tenant());
-        admit_tenant(identity.tenant(), limits, shared, config)?;
-        let (injection, route) = route(&client, &identity, shared, config)?;
-        (Some((identity, injection)), route)
-    };
-    let who = sessions::Who {
-        id,
-        tenant: identity.as_ref().map(|(identity, _)| shared.tenants.name(identity.tenant())),
-        role: identity.as_ref().map_or(user, |(identity, _)| identity.role()).into(),
-        database: route.database().into(),
-        address,
-        is_tls: leg.is_tls,
-    };
-    let claimed = Sessions::claim(shared, who);
-    Ok(Admission { address, leg, client, identity, route: Some(route), limits, claimed, login })
+        admit_tenant(startup, user, arrival, shared, config).map(Admission::Tenant)
+    }
 }
 
-/// What is to be in force for a tenant's session, and how it gets its connection.
-fn route(
-    client: &StartupMessage,
-    identity: &Identity,
-    shared: &Shared,
+fn admit_bypass(
+    startup: &StartupMessage,
+    user: &str,
+    arrival: Arrival,
+    shared: &Arc<Shared>,
     config: &Config,
-) -> Result<(Injection, Route), Ended> {
+) -> Result<BypassLogin, Ended> {
+    arrival.leg.admit_bypass(arrival.address, config)?;
+    let upstream = bypass_startup(startup);
+    // PostgreSQL takes the user's name if the client names no database.
+    let named = upstream.parameter("database").filter(|database| !database.is_empty());
+    let database = named.unwrap_or(user).into();
+    let packet = upstream.encode().ok_or(LoginError::StartupTooLong)?;
+    let info = arrival.info(user, user.into(), database, None);
+    Ok(BypassLogin { client: arrival.admitted(startup, info, TenantLimits::default(), shared), packet })
+}
+
+fn admit_tenant(
+    startup: &StartupMessage,
+    user: &str,
+    arrival: Arrival,
+    shared: &Arc<Shared>,
+    config: &Config,
+) -> Result<TenantLogin, Ended> {
+    let identified = arrival.leg.identify(user, config);
+    let identity = identified
+        .map_err(|(refusal, detail)| Ended::Refused { refusal: console::hint(refusal, startup, config), detail })?;
+    let limits = config.limits_of(identity.tenant());
+    check_tenant(identity.tenant(), limits, shared, config)?;
+    let Routed { injection, database, route } = route(startup, &identity, shared, config)?;
+    let tenant = shared.tenants.name(identity.tenant());
+    let info = arrival.info(user, identity.role().into(), database, Some(tenant));
+    Ok(TenantLogin { client: arrival.admitted(startup, info, limits, shared), identity, injection, route })
+}
+
+impl Arrival {
+    fn info(&self, user: &str, role: Box<str>, database: Box<str>, tenant: Option<Arc<str>>) -> SessionInfo {
+        let (id, address, is_tls) = (self.id, self.address, self.leg.is_tls);
+        SessionInfo { id, address, is_tls, user: user.into(), role, database, tenant }
+    }
+
+    fn admitted(
+        self,
+        startup: &StartupMessage,
+        info: SessionInfo,
+        limits: TenantLimits,
+        shared: &Arc<Shared>,
+    ) -> AdmittedClient {
+        let negotiation = Negotiation { version: startup.version, unknown_options: unknown_protocol_options(startup) };
+        let guard = Sessions::claim(shared, info);
+        AdmittedClient { leg: self.leg, negotiation, login: self.login, limits, guard }
+    }
+}
+
+/// What a tenant's session is to have.
+struct Routed {
+    injection: Injection,
+    database: Box<str>,
+    route: Route,
+}
+
+/// Works out the context of a tenant's session, its database, and how it gets its connection.
+fn route(client: &StartupMessage, identity: &Identity, shared: &Shared, config: &Config) -> Result<Routed, Ended> {
     let role = config.set_role.as_deref().unwrap_or(identity.role());
     let named = config.tenant_application_name.then(|| with_tenant_as_application_name(client, identity.tenant()));
     let client = named.as_ref().unwrap_or(client);
@@ -142,15 +201,15 @@ fn route(
             };
             startup.parameters.extend(settings.iter().flat_map(|settings| settings.pins()).cloned());
             let packet = startup.encode().ok_or(LoginError::StartupTooLong)?;
-            Ok((injection, Route::Passthrough { packet, database, settings }))
+            Ok(Routed { injection, database, route: Route::Passthrough { packet, settings } })
         }
         PoolMode::Session => {
             let startup = tenant_startup(client, identity, Vec::new()).map_err(Refusal::from)?;
             let preferences = tenant_preferences(&startup).map_err(Refusal::from)?;
-            let database = startup.parameter("database").unwrap_or(identity.named_role());
+            let database: Box<str> = startup.parameter("database").unwrap_or(identity.named_role()).into();
             let injection = Injection::on_pooled(identity, role, preferences);
-            let injection = injection.signed(config.signing.as_ref(), database, identity.role());
-            Ok((injection, Route::Pool { database: database.into() }))
+            let injection = injection.signed(config.signing.as_ref(), &database, identity.role());
+            Ok(Routed { injection, database, route: Route::Pool })
         }
     }
 }
@@ -169,8 +228,8 @@ fn session_settings(
     Ok(SessionSettings::new(&shared.role_settings, key, chosen.iter().map(|(name, _)| name.as_str())))
 }
 
-/// Whether a tenant may log in at all. A client cannot tell which rule says that it may not.
-fn admit_tenant(tenant: &str, limits: TenantLimits, shared: &Shared, config: &Config) -> Result<(), Refusal> {
+/// Checks that a tenant may log in at all. A client cannot tell which rule refuses it.
+fn check_tenant(tenant: &str, limits: TenantLimits, shared: &Shared, config: &Config) -> Result<(), Refusal> {
     let admitted = match limits.is_denied {
         true => Err(PolicyError::Tenant(tenant.into())),
         false => config.policy.admit(tenant),
@@ -182,83 +241,62 @@ fn admit_tenant(tenant: &str, limits: TenantLimits, shared: &Shared, config: &Co
 }
 
 impl Admission {
-    /// The way to go on; it is taken once.
-    pub(super) fn take_route(&mut self) -> Route {
-        self.route.take().unwrap_or(Route::Passthrough { packet: Vec::new(), database: Box::default(), settings: None })
-    }
-
-    /// The protocol version that the client asked for.
-    pub(super) fn protocol(&self) -> ProtocolVersion {
-        self.client.version
-    }
-
-    /// A tenant's identity, and what is to be in force; `None` for a bypass user.
-    pub(super) fn tenant(&self) -> Option<&(Identity, Injection)> {
-        self.identity.as_ref()
-    }
-
-    /// The user name as the client typed it.
-    pub(super) fn typed_user(&self) -> &str {
-        self.client.parameter("user").unwrap_or_default()
-    }
-
-    /// Who logs in, for the login.
-    pub(super) fn who(&self) -> Who {
-        match &self.identity {
-            None => Who::Bypass,
-            Some((identity, injection)) => Who::Tenant { identity: identity.clone(), injection: injection.clone() },
+    /// The client, whichever way it is let in.
+    pub(super) fn client(&self) -> &AdmittedClient {
+        match self {
+            Self::Tenant(login) => &login.client,
+            Self::Bypass(login) => &login.client,
         }
     }
+}
 
-    /// What the client asked of the protocol.
-    pub(super) fn negotiation(&self) -> Negotiation {
-        Negotiation { version: self.client.version, unknown_options: unknown_protocol_options(&self.client) }
-    }
-
-    /// The client's record.
+impl AdmittedClient {
+    /// The client's entry in the registry.
     pub(super) fn record(&self) -> &Arc<Record> {
-        self.claimed.record()
+        self.guard.record()
     }
 
-    /// How long its session may be idle, or a request outstanding.
+    /// The facts about the session.
+    pub(super) fn info(&self) -> &SessionInfo {
+        &self.record().info
+    }
+
+    /// How long the session may be idle, or a request outstanding.
     pub(super) fn query_timeout(&self) -> Option<Duration> {
         self.limits.query_timeout
     }
 
-    /// What a wrong proof is counted against.
+    /// What a wrong password is counted against.
     pub(super) fn attempt(&self) -> Attempt {
-        let (role, tenant) = match &self.identity {
-            Some((identity, _)) => (identity.role(), identity.tenant()),
-            None => (self.typed_user(), ""),
-        };
-        Attempt { address: self.address, role: role.into(), tenant: tenant.into() }
+        let SessionInfo { address, role, .. } = self.info();
+        Attempt { address: *address, role: role.clone(), tenant: self.record().tenant().into() }
     }
 
-    /// Takes a place among sessions, for a client that has proved who it is; from now on it is one of its tenant's.
+    /// Takes slots for the session of a client that is authenticated; from now on it is one of its tenant's.
     ///
     /// # Errors
-    /// A [`Refusal`] where the tenant, or the proxy, has as many as it may.
-    pub(super) fn take_seat(&self, shared: &Arc<Shared>, config: &Config) -> Result<Seat, Refusal> {
+    /// A [`Refusal`] if the tenant, or the proxy, has as many sessions as it may.
+    pub(super) fn take_slots(&self, shared: &Arc<Shared>, config: &Config) -> Result<SessionSlots, Refusal> {
         self.login.is_authenticated();
-        let enter = |(identity, _): &(Identity, Injection)| shared.tenants.enter(identity.tenant(), self.limits);
-        let tenant = self.identity.as_ref().map(enter).transpose()?;
+        let enter = |tenant: &Arc<str>| shared.tenants.enter(tenant, self.limits);
+        let tenant = self.info().tenant.as_ref().map(enter).transpose()?;
         let Some(slot) = shared.sessions.enter(config.max_client_connections) else {
             return Err(Refusal::too_many_clients(config.max_client_connections));
         };
-        let presence = Sessions::enter(shared, self.record());
-        Ok(Seat { presence, _tenant: tenant, _slot: slot })
+        let guard = Sessions::enter(shared, self.record());
+        Ok(SessionSlots { guard, _tenant: tenant, _slot: slot })
     }
 }
 
-impl Seat {
-    /// What is known of the client.
+impl SessionSlots {
+    /// The client's entry in the registry.
     pub(super) fn record(&self) -> &Arc<Record> {
-        self.presence.record()
+        self.guard.record()
     }
 
     /// Writes the log of a session's start.
     pub(super) fn started(&self, is_logged: bool) {
-        let sessions::Who { id, role, database, address, is_tls, .. } = &self.record().who;
+        let SessionInfo { id, role, database, address, is_tls, .. } = &self.record().info;
         self.record().meter.set_state(SessionState::Open);
         if is_logged {
             let tenant = self.tenant();
@@ -270,8 +308,8 @@ impl Seat {
 
     /// Writes the log of a session's end.
     pub(super) fn ended(&self, end: &RelayEnd, is_framed: bool, is_logged: bool) {
-        let Record { who, since, meter, .. } = &**self.record();
-        let sessions::Who { id, role, database, address, is_tls, .. } = who;
+        let Record { info, since, meter, .. } = &**self.record();
+        let SessionInfo { id, role, database, address, is_tls, .. } = info;
         let relayed = meter.relayed();
         let requests = is_framed.then_some(relayed.requests);
         let duration = (since.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;

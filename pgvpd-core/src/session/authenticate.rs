@@ -8,7 +8,7 @@ use tracing::{Level, error};
 use zeroize::Zeroizing;
 
 use super::Ended;
-use super::admit::Admission;
+use super::admit::AdmittedClient;
 use super::leg::Leg;
 use super::login::Negotiation;
 use super::login_error::{LoginError, MAX_HELD_BACK};
@@ -128,17 +128,16 @@ fn may_be_used(secret: &Secret, role: &str, shared: &Shared) -> bool {
 }
 
 impl Claim {
-    /// The claim of an admitted tenant.
-    pub(super) fn of(admission: &Admission) -> Option<Self> {
-        admission.tenant()?;
-        Some(Self {
-            attempt: admission.attempt(),
-            typed_user: admission.typed_user().into(),
-            negotiation: admission.negotiation(),
-            leg: admission.leg.clone(),
+    /// Returns the claim of a tenant's client.
+    pub(super) fn of(client: &AdmittedClient) -> Self {
+        Self {
+            attempt: client.attempt(),
+            typed_user: client.info().user.clone(),
+            negotiation: client.negotiation.clone(),
+            leg: client.leg.clone(),
             purpose: Purpose::Session,
-            login: Arc::clone(&admission.login),
-        })
+            login: Arc::clone(&client.login),
+        }
     }
 }
 

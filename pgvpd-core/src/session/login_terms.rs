@@ -5,6 +5,7 @@ use crate::tenant::Identity;
 use crate::wire::{CancelKey, ProtocolVersion, negotiate_protocol_version, sasl_initial};
 
 /// Who logs in.
+#[derive(Debug)]
 pub(super) enum Who {
     /// A tenant, with what is to be set.
     Tenant { identity: Identity, injection: Injection },
@@ -73,6 +74,7 @@ impl Reply {
 }
 
 /// What the client asked of the protocol beyond 3.0.
+#[derive(Debug, Clone)]
 pub(super) struct Negotiation {
     /// The version it asked for.
     pub(super) version: ProtocolVersion,

@@ -40,11 +40,12 @@ use tracing::{Instrument, Level, debug, info, warn};
 
 pub(crate) use login_error::LoginError;
 
-use self::admit::{Admission, Route};
+use self::admit::{Admission, BypassLogin, Route, TenantLogin};
 use self::ending::Backend;
+use self::login::Who;
 use self::negotiate::Greeting;
-use self::passthrough::{Established, Framed, Oversight};
-use self::pooled::PooledSession;
+use self::passthrough::{Established, Framed, Oversight, RelayedLogin};
+use self::pooled::{PooledLogin, PooledSession};
 use self::relay::{RelayEnd, Unwatched, relay, stopped};
 use self::time_limit::TimeLimit;
 use self::visitor::Visitor;
@@ -127,7 +128,7 @@ impl Session {
     /// What the audit stream says of it.
     fn event(&self) -> Event<'_> {
         let record = match self {
-            Self::Passthrough(established) => established.seat.record(),
+            Self::Passthrough(established) => established.slots.record(),
             Self::Pooled(session) => session.record(),
             Self::Console(console) => {
                 let Administrator { id, user, address, is_tls, .. } = console.who();
@@ -237,9 +238,9 @@ async fn handshake(
                     let entering = Box::pin(login.unless_displaced(entering));
                     return entering.await?.map(|console| Session::Console(Box::new(console)));
                 }
-                let admission = admit::admit(message, visitor, leg, shared, &config)?;
+                let admission = admit::admit(&message, visitor, leg, shared, &config)?;
                 login.start().await?;
-                let record = Arc::clone(admission.record());
+                let record = Arc::clone(admission.client().record());
                 tokio::select! {
                     biased;
                     () = record.ended() => Err(Refusal::terminated().into()),
@@ -259,42 +260,48 @@ async fn handshake(
     })
 }
 
-/// What an admitted client has to do with a server.
+/// Logs an admitted client in to its server, and sets its context.
 async fn establish(
     client: &mut Conn<Socket>,
-    mut admission: Admission,
+    admission: Admission,
     shared: &Arc<Shared>,
     config: &Arc<Config>,
 ) -> Result<Session, Ended> {
-    match admission.take_route() {
-        Route::Passthrough { packet, database, settings } => {
-            let way = passthrough::Way { packet: &packet, database: &database, settings };
-            let established = passthrough::establish(client, admission, way, shared, config).await;
-            established.map(|session| Session::Passthrough(Box::new(session)))
+    let login = match admission {
+        Admission::Bypass(BypassLogin { client, packet }) => {
+            RelayedLogin { client, who: Who::Bypass, packet, settings: None }
         }
-        Route::Pool { database } => {
-            let established = pooled::establish(client, admission, &database, shared, config).await;
-            established.map(|session| Session::Pooled(Box::new(session)))
-        }
-    }
+        Admission::Tenant(TenantLogin { client: admitted, identity, injection, route }) => match route {
+            Route::Passthrough { packet, settings } => {
+                RelayedLogin { client: admitted, who: Who::Tenant { identity, injection }, packet, settings }
+            }
+            Route::Pool => {
+                let login = PooledLogin { client: admitted, identity, injection };
+                let established = pooled::establish(client, login, shared, config).await;
+                return established.map(|session| Session::Pooled(Box::new(session)));
+            }
+        },
+    };
+    let established = passthrough::establish(client, login, shared, config).await;
+    established.map(|session| Session::Passthrough(Box::new(session)))
 }
 
 /// Relays an established session and closes both sides.
 async fn run(client: Box<Conn<Socket>>, established: Box<Established>, shared: &Arc<Shared>) {
-    let Established { session, seat, cancel, oversight, membership, config } = *established;
-    seat.started(config.log_sessions);
-    let record = Arc::clone(seat.record());
+    let Established { session, slots, cancel, oversight, membership, config } = *established;
+    slots.started(config.log_sessions);
+    let record = Arc::clone(slots.record());
     let stop = ends(shared, &record, membership);
     let is_framed = matches!(oversight, Oversight::Framed(_));
     let finish = async |end: RelayEnd, mut upstream: Socket, is_busy| {
-        seat.ended(&end, is_framed, config.log_sessions);
+        slots.ended(&end, is_framed, config.log_sessions);
         let work = async {
             if end != RelayEnd::Upstream {
                 let key = cancel.as_ref().map(CancelEntry::key);
                 Backend { key, address: &config.upstream, is_busy }.end(&mut upstream, shared).await;
             }
             // Its place is free when nothing of it runs any more, however long its client takes to leave.
-            drop((upstream, seat));
+            drop((upstream, slots));
         };
         tokio::join!(work, shared.note_end(&record, &end));
     };
@@ -345,11 +352,11 @@ fn time_limit(
         let request = request.clone()?;
         let (under_way, cancelling_ends) = oneshot::channel();
         let (record, shared) = (Arc::clone(&record), Arc::clone(&shared));
-        let (tasks, span) = (shared.tasks.clone(), record.who.id.span());
+        let (tasks, span) = (shared.tasks.clone(), record.info.id.span());
         let cancelling = async move {
             let reason = Refusal::request_cancelled(timeout);
-            let (tenant, who) = (record.tenant(), &record.who);
-            info!(tenant, role = %who.role, database = record.database(), client = %who.address, %reason, "request cancelled");
+            let (tenant, info) = (record.tenant(), &record.info);
+            info!(tenant, role = %info.role, database = %info.database, client = %info.address, %reason, "request cancelled");
             let forwarded = tokio::time::timeout(cancel_timeout, shared.cancels.forward(request));
             // A proxy that stops does not wait for it.
             if let Some(Err(_)) = shared.abort.run_until_cancelled(forwarded).await {

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Ended;
-use super::admit::{Admission, Seat};
+use super::admit::{AdmittedClient, SessionSlots};
 use super::ending::{Fresh, Unfinished};
 use super::hearing::Hearing;
 use super::keeper::Keeper;
-use super::login::{Legs, LoggedIn, Login, Permit};
+use super::login::{Legs, LoggedIn, Login, Permit, Who};
 use super::login_error::{LoginEnd, LoginError, MAX_HELD_BACK};
 use super::proved::prove_client;
 use crate::cancel::CancelEntry;
@@ -21,6 +21,7 @@ use crate::logins;
 use crate::net::Conn;
 use crate::net::{Socket, connect};
 use crate::resolve::{Found, Job, Membership, OwnSite};
+use crate::sessions::SessionInfo;
 use crate::shared::Shared;
 use crate::stats::{Phase, Phases};
 use crate::upstream::Parameters;
@@ -47,7 +48,7 @@ impl<U> BoundUpstream<U> {
 /// A session that is ready to be relayed; ReadyForQuery is queued for the client.
 pub(super) struct Established {
     pub(super) session: BoundUpstream<Socket>,
-    pub(super) seat: Seat,
+    pub(super) slots: SessionSlots,
     pub(super) cancel: Option<CancelEntry>,
     pub(super) oversight: Oversight,
     /// Where the session is to be told when its context has changed.
@@ -56,12 +57,13 @@ pub(super) struct Established {
     pub(super) config: Arc<Config>,
 }
 
-/// How a session comes to its own connection.
-pub(super) struct Way<'a> {
-    /// The startup packet.
-    pub(super) packet: &'a [u8],
-    pub(super) database: &'a str,
-    /// What is known of the role's own settings.
+/// The login of a client that gets a server connection of its own.
+pub(super) struct RelayedLogin {
+    pub(super) client: AdmittedClient,
+    pub(super) who: Who,
+    /// Startup packet for the server.
+    pub(super) packet: Vec<u8>,
+    /// What is known of the role's own settings; `None` if they are left in force.
     pub(super) settings: Option<Box<SessionSettings>>,
 }
 
@@ -86,22 +88,19 @@ pub(super) struct Framed {
 
 impl Oversight {
     fn of(
-        admission: &Admission,
+        client: &AdmittedClient,
         config: &Config,
         injection: Option<Injection>,
         token: Option<Token>,
         client_encoding: &[u8],
     ) -> Self {
-        let framed = admission.tenant().zip(injection).filter(|_| config.relay == Relay::Framed);
-        let Some(((identity, _), injection)) = framed else {
-            return Self::Raw;
-        };
+        let Some(injection) = injection.filter(|_| config.relay == Relay::Framed) else { return Self::Raw };
         let keeper = injection.can_be_lost().then(|| Keeper::new(injection, token, true));
         Self::Framed(Box::new(Framed {
-            query_timeout: admission.query_timeout(),
+            query_timeout: client.query_timeout(),
             cancel_timeout: config.handshake_timeout,
             keeper,
-            hearing: Hearing::new(config.notifications, identity.tenant(), Some(client_encoding)),
+            hearing: Hearing::new(config.notifications, client.record().tenant(), Some(client_encoding)),
         }))
     }
 }
@@ -109,45 +108,55 @@ impl Oversight {
 /// Connects, logs in, sets the context.
 pub(super) async fn establish(
     client: &mut Conn<Socket>,
-    admission: Admission,
-    way: Way<'_>,
+    login: RelayedLogin,
     shared: &Arc<Shared>,
     config: &Arc<Config>,
 ) -> Result<Established, Ended> {
     // Boxed: most logins have no need of it, and would carry its size.
     let since = Instant::now();
-    let proved = Box::pin(prove_client(client, &admission, shared, config)).await?;
-    let mut seat = None;
+    let RelayedLogin { client: admitted, who, packet, settings } = login;
+    let proved = match &who {
+        Who::Tenant { .. } => Box::pin(prove_client(client, &admitted, shared, config)).await?,
+        Who::Bypass => None,
+    };
+    let mut slots = None;
     if proved.is_some() {
         shared.phases.observe(Phase::Auth, since.elapsed());
-        seat = Some(admission.take_seat(shared, config)?);
+        slots = Some(admitted.take_slots(shared, config)?);
     }
-    admission.login.holds_server();
+    admitted.login.holds_server();
     let socket = tokio::select! {
         connected = shared.phases.time(Phase::Checkout, connect(&config.upstream)) => connected.map_err(LoginError::Connect)?,
         ended = client_leaves(client) => return Err(ended),
     };
     let legs = Legs {
-        client_is_local: admission.address.is_local(),
+        client_is_local: admitted.info().address.is_local(),
         upstream_is_local: socket.is_local(),
-        client_is_tls: admission.leg.is_tls,
+        client_is_tls: admitted.leg.is_tls,
         upstream_is_tls: socket.tls().is_some(),
         allow_trust: config.allow_trust,
         allow_cleartext: config.allow_cleartext,
     };
     let mut unfinished = Unfinished::new(Fresh { conn: Conn::new(socket), key: None }, shared, config);
     let Fresh { conn: upstream, key } = &mut *unfinished;
-    upstream.queue(way.packet);
-    let unchecked = role_key(&admission, config).filter(|key| !shared.role_checks.is_known(key));
-    let job = admission.tenant().and_then(|(identity, _)| Job::new(identity, way.database, config, shared));
-    let mut login = Login::new(admission.who(), legs, admission.negotiation())
+    upstream.queue(&packet);
+    drop(packet);
+    let (unchecked, job) = match &who {
+        Who::Bypass => (None, None),
+        Who::Tenant { identity, injection } => {
+            let key = role_key(admitted.info(), injection, config);
+            let job = Job::new(identity, &admitted.info().database, config, shared);
+            (Some(key).filter(|key| !shared.role_checks.is_known(key)), job)
+        }
+    };
+    let mut login = Login::new(who, legs, admitted.negotiation.clone())
         .checking(unchecked.as_ref().map(|_| config.role_check))
         .resolving(job.is_some());
     if let Some(role) = proved {
         Box::pin(role.prove_upstream(client, upstream, shared, config)).await?;
         login = login.authenticated();
     }
-    login = login.settling(way.settings.map(|settings| *settings));
+    login = login.settling(settings.map(|settings| *settings));
     let mut resolved = None;
     let resolve = async |upstream: &mut Conn<Socket>| {
         let Some(job) = &job else { return Err(Refusal::from(InjectionError::NotConfirmed).into()) };
@@ -159,46 +168,45 @@ pub(super) async fn establish(
         Ok(context)
     };
     let authenticated = || {
-        seat = Some(admission.take_seat(shared, config)?);
+        slots = Some(admitted.take_slots(shared, config)?);
         Ok(())
     };
-    let hooks = Hooks { login: &admission.login, authenticated, resolve, phases: &shared.phases };
+    let hooks = Hooks { login: &admitted.login, authenticated, resolve, phases: &shared.phases };
     let driven = drive(login, client, (upstream, key), hooks).await;
     let LoggedIn { permit, cancel_key, client_encoding, injection } = match driven {
         // The server has judged a proof that was relayed.
-        Err(Ended::PassedOn(error)) if seat.is_none() && error.starts_with(WRONG_PASSWORD) => {
-            let attempt = Box::new(admission.attempt());
+        Err(Ended::PassedOn(error)) if slots.is_none() && error.starts_with(WRONG_PASSWORD) => {
+            let attempt = Box::new(admitted.attempt());
             return Err(Ended::WrongProof { attempt, told: Box::new(Ended::PassedOn(error)) });
         }
         driven => driven?,
     };
     let upstream = unfinished.finish().conn;
-    let Some(seat) = seat else { return Err(Refusal::from(InjectionError::NotConfirmed).into()) };
+    let Some(slots) = slots else { return Err(Refusal::from(InjectionError::NotConfirmed).into()) };
     let membership =
         job.zip(resolved).and_then(|(job, resolved)| shared.resolving(config).follow(job, &resolved, shared));
-    let record = admission.record();
+    let record = admitted.record();
     record.has_backend(cancel_key.as_ref());
     let cancel = cancel_key.map(|key| shared.cancels.register(key, config.upstream.clone()));
-    shared.counters.count_session(record.who.tenant.as_ref(), record.database(), config.metrics_tenants);
+    shared.counters.count_session(record.info.tenant.as_ref(), record.database(), config.metrics_tenants);
     unchecked.into_iter().for_each(|key| shared.role_checks.passed(key));
     let token = match &permit {
         Permit::Context(_, token) => token.clone(),
         Permit::Bypass => None,
     };
     let session = BoundUpstream { conn: upstream, _permit: permit };
-    let oversight = Oversight::of(&admission, config, injection, token, &client_encoding);
-    Ok(Established { session, seat, cancel, oversight, membership, config: Arc::clone(config) })
+    let oversight = Oversight::of(&admitted, config, injection, token, &client_encoding);
+    Ok(Established { session, slots, cancel, oversight, membership, config: Arc::clone(config) })
 }
 
 /// What is to be known of a tenant's role.
-fn role_key(admission: &Admission, config: &Config) -> Option<RoleKey> {
-    let (identity, injection) = admission.tenant()?;
-    Some(RoleKey {
+fn role_key(info: &SessionInfo, injection: &Injection, config: &Config) -> RoleKey {
+    RoleKey {
         upstream: config.upstream.clone(),
-        database: admission.record().who.database.clone(),
-        login: identity.role().into(),
+        database: info.database.clone(),
+        login: info.role.clone(),
         role: injection.role().into(),
-    })
+    }
 }
 
 /// How what the server says of a wrong password begins in the log.

@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 
 use super::Ended;
 use super::LoginError;
-use super::admit::{Admission, Seat};
+use super::admit::{AdmittedClient, SessionSlots};
 use super::authenticate::{Claim, authenticate};
 use super::ending::{Backend, Unfinished};
 use super::hearing::Hearing;
@@ -30,9 +30,10 @@ use crate::pool::{
     Answer, Attachment, ExchangeError, Lease, LeftBehind, PoolError, PoolKey, clean_up, run_calls, run_statement,
 };
 use crate::resolve::{Job, Membership, OwnSite, ResolveError, Resolved};
-use crate::sessions::{Record, SessionState};
+use crate::sessions::{Record, SessionInfo, SessionState};
 use crate::shared::Shared;
 use crate::stats::Phase;
+use crate::tenant::Identity;
 use crate::wire::{
     ErrorFields, Function, ProtocolVersion, SqlState, TransactionStatus, backend_key_data, bind_values,
     parameter_status, ready_for_query,
@@ -79,7 +80,7 @@ struct Bound {
 pub(super) struct PooledSession {
     bound: BoundLease,
     membership: Option<Membership>,
-    seat: Seat,
+    slots: SessionSlots,
     query_timeout: Option<Duration>,
     cancel: Option<CancelEntry>,
     config: Arc<Config>,
@@ -94,22 +95,27 @@ enum BindError {
     Injection(InjectionError),
 }
 
-/// Lets the client prove itself, takes a connection, sets the context.
+/// The login of a client that gets a connection of a pool.
+pub(super) struct PooledLogin {
+    pub(super) client: AdmittedClient,
+    pub(super) identity: Identity,
+    pub(super) injection: Injection,
+}
+
+/// Authenticates the client, takes a connection of its pool, and sets the context on it.
 pub(super) async fn establish(
     client: &mut Conn<Socket>,
-    admission: Admission,
-    database: &str,
+    login: PooledLogin,
     shared: &Arc<Shared>,
     config: &Arc<Config>,
 ) -> Result<PooledSession, Ended> {
-    let (Some(claim), Some((identity, injection))) = (Claim::of(&admission), admission.tenant().cloned()) else {
-        return Err(Refusal::from(InjectionError::NotConfirmed).into());
-    };
-    shared.phases.time(Phase::Auth, authenticate(client, claim, shared, config)).await?;
-    let seat = admission.take_seat(shared, config)?;
-    let (role, upstream) = (identity.role().into(), config.upstream.clone());
-    let key = Arc::new(PoolKey { role, database: database.into(), upstream });
-    let record = Arc::clone(admission.record());
+    let PooledLogin { client: admitted, identity, injection } = login;
+    shared.phases.time(Phase::Auth, authenticate(client, Claim::of(&admitted), shared, config)).await?;
+    let slots = admitted.take_slots(shared, config)?;
+    let record = Arc::clone(admitted.record());
+    let SessionInfo { role, database, .. } = &record.info;
+    let (role, upstream) = (role.clone(), config.upstream.clone());
+    let key = Arc::new(PoolKey { role, database: database.clone(), upstream });
     let job = Job::new(&identity, database, config, shared);
     let bound = tokio::select! {
         bound = bind_one((&key, &record), injection, job, shared, config) => bound,
@@ -121,15 +127,15 @@ pub(super) async fn establish(
     };
     let membership =
         bound.resolved.take().and_then(|(job, resolved)| shared.resolving(config).follow(job, &resolved, shared));
-    let secret_bytes = if admission.protocol() >= ProtocolVersion::LATEST { LONG_SECRET } else { SHORT_SECRET };
-    bound.lease.is_of(record.who.id);
+    let secret_bytes = if admitted.negotiation.version >= ProtocolVersion::LATEST { LONG_SECRET } else { SHORT_SECRET };
+    bound.lease.is_of(record.info.id);
     record.has_backend(bound.lease.cancel_key());
     let cancel = bound.lease.cancel_key().cloned();
     let cancel = cancel.map(|backend| shared.cancels.issue(secret_bytes, backend, config.upstream.clone()));
     client.queue(&greeting(&bound, cancel.as_ref()));
-    shared.counters.count_session(record.who.tenant.as_ref(), record.database(), config.metrics_tenants);
-    let (query_timeout, config) = (admission.query_timeout(), Arc::clone(config));
-    Ok(PooledSession { bound, membership, seat, query_timeout, cancel, config })
+    shared.counters.count_session(record.info.tenant.as_ref(), record.database(), config.metrics_tenants);
+    let (query_timeout, config) = (admitted.query_timeout(), Arc::clone(config));
+    Ok(PooledSession { bound, membership, slots, query_timeout, cancel, config })
 }
 
 /// What stands between AuthenticationOk and the first query.
@@ -185,7 +191,7 @@ async fn bind_one(
     shared: &Arc<Shared>,
     config: &Arc<Config>,
 ) -> Result<BoundLease, Failure> {
-    let tenant = record.who.tenant.clone().unwrap_or_default();
+    let tenant = record.info.tenant.clone().unwrap_or_default();
     let deadline = Instant::now() + config.pool.checkout_timeout;
     // Those who are asked on connections of the proxy's own are asked before one of the pool is taken.
     let ahead = match job.as_ref().filter(|job| !job.needs_own_site()) {
@@ -403,16 +409,16 @@ const ATTACH: &str = "SELECT pgvpd.attach()::pg_catalog.text, \
 
 /// Relays a session, and makes its connection ready for the next.
 pub(super) async fn run(client: Box<Conn<Socket>>, session: Box<PooledSession>, shared: &Arc<Shared>) {
-    let PooledSession { bound, membership, seat, query_timeout, cancel, config } = *session;
+    let PooledSession { bound, membership, slots, query_timeout, cancel, config } = *session;
     let (mut lease, injection, token) = bound.into_parts();
-    seat.started(config.log_sessions);
-    let record = Arc::clone(seat.record());
+    slots.started(config.log_sessions);
+    let record = Arc::clone(slots.record());
     let request = || (cancel.as_ref().map(CancelEntry::request), config.handshake_timeout);
     let limit = query_timeout.map(|timeout| super::time_limit(timeout, request(), &record, shared));
     let (conn, parameters) = lease.parts();
     // The login's buffers are of no use to the relay.
     let (socket, from_upstream, _) = conn.borrow_parts();
-    let hearing = Hearing::new(config.notifications, seat.tenant(), parameters.get(b"client_encoding"));
+    let hearing = Hearing::new(config.notifications, slots.tenant(), parameters.get(b"client_encoding"));
     let keeper = Keeper::new(injection, token, false);
     let watch = SessionWatch::new(limit)
         .keeping(Some(keeper))
@@ -428,7 +434,7 @@ pub(super) async fn run(client: Box<Conn<Socket>>, session: Box<PooledSession>, 
     // What others have ended is not waited for.
     let left = left.filter(|_| end == RelayEnd::Client || !is_busy);
     let (client, _) = relaying.part(&end, last_words);
-    seat.ended(&end, true, config.log_sessions);
+    slots.ended(&end, true, config.log_sessions);
     // A proxy that stops closes the connection instead.
     let release = async {
         let drained = shared.abort.run_until_cancelled(drain(&mut lease, left, cancel)).await.flatten();
@@ -438,7 +444,7 @@ pub(super) async fn run(client: Box<Conn<Socket>>, session: Box<PooledSession>, 
             let backend = Backend { key: key.as_ref(), address: &config.upstream, is_busy };
             backend.end(lease.parts().0.stream_mut(), shared).await;
         }
-        drop(seat);
+        drop(slots);
         if let Some(left) = drained {
             let _ = shared.abort.run_until_cancelled(reset(lease, left.behind(), shared, &config)).await;
         }
@@ -481,7 +487,7 @@ async fn reset(mut lease: Lease, left: LeftBehind, shared: &Shared, config: &Con
 impl PooledSession {
     /// What is known of the client.
     pub(super) fn record(&self) -> &Arc<Record> {
-        self.seat.record()
+        self.slots.record()
     }
 }
 

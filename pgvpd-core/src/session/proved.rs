@@ -2,7 +2,7 @@
 //! passthrough those on TLS, whose proof is for the proxy's certificate and cannot be relayed.
 
 use super::Ended;
-use super::admit::Admission;
+use super::admit::AdmittedClient;
 use super::authenticate::{Claim, authenticate};
 use super::passthrough::client_leaves;
 use crate::auth::AuthFile;
@@ -16,25 +16,22 @@ use crate::wire::{ErrorFields, fatal_error_response};
 /// The role of a client of passthrough that has proved itself to the proxy.
 pub(super) struct ProvedRole(Box<str>);
 
-/// Lets a client of passthrough prove itself to the proxy, where that is what can work: it is on TLS, and the proxy knows what
-/// it has to prove. Decided before the first message about it.
+/// Authenticates a tenant's client of passthrough, if the client is on TLS and the proxy knows secrets of roles: only then its proof can
+/// be verified, and only here. Returns `None` if the server is to authenticate it.
 pub(super) async fn prove_client(
     client: &mut Conn<Socket>,
-    admission: &Admission,
+    admitted: &AdmittedClient,
     shared: &Shared,
     config: &Config,
 ) -> Result<Option<ProvedRole>, Ended> {
     // A file that has nobody but those who use the console says nothing of tenants' roles.
     let has_roles = |file: &AuthFile| file.roles().any(|role| config.admin_users.secret(role).is_none());
     let knows = config.secrets.file.as_deref().is_some_and(has_roles) || config.secrets.query.is_some();
-    if !admission.leg.is_tls || !knows {
+    if !admitted.leg.is_tls || !knows {
         return Ok(None);
     }
-    // A bypass user is passed through untouched.
-    let Some(claim) = Claim::of(admission) else { return Ok(None) };
-    let role = claim.attempt.role.clone();
-    authenticate(client, claim, shared, config).await?;
-    Ok(Some(ProvedRole(role)))
+    authenticate(client, Claim::of(admitted), shared, config).await?;
+    Ok(Some(ProvedRole(admitted.info().role.clone())))
 }
 
 impl ProvedRole {

@@ -1,14 +1,19 @@
-//! The clients that are admitted now: who they are, what they have moved, and how one of them is ended.
+//! The registry of clients that are logging in or have a session, and how one of them is disconnected.
+
+mod info;
+mod meter;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
-use tracing::Span;
 
-use crate::config::ClientAddress;
+pub use self::info::SessionId;
+pub(crate) use self::info::SessionInfo;
+pub(crate) use self::meter::Meter;
+pub use self::meter::SessionState;
 use crate::shared::Shared;
 use crate::stats::Relayed;
 use crate::wire::CancelKey;
@@ -22,33 +27,10 @@ pub(crate) struct Sessions {
     claimed: Mutex<HashMap<SessionId, Arc<Record>>>,
 }
 
-/// A connection's number, of one proxy, from its beginning to its end. It stands in every line of the log that is about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-pub struct SessionId(pub u64);
-
-impl std::fmt::Display for SessionId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl SessionId {
-    /// What the lines of the log about it stand in. Made anew for each: kept, one would weigh as much as an idle session.
-    pub(crate) fn span(self) -> Span {
-        // Its level is that of errors so that it is there whatever is filtered out.
-        tracing::error_span!(target: "pgvpd_core::session::span", "session", session = self.0)
-    }
-
-    /// The same for a line of level info, which is cheaper than its span where nobody wants it.
-    pub(crate) fn span_of_info(self) -> Span {
-        if tracing::enabled!(target: "pgvpd_core::session", tracing::Level::INFO) { self.span() } else { Span::none() }
-    }
-}
-
 /// A client whose login the rules permit.
 #[derive(Debug)]
 pub(crate) struct Record {
-    pub(crate) who: Who,
+    pub(crate) info: SessionInfo,
     pub(crate) since: Instant,
     pub(crate) meter: Meter,
     /// The process id of its backend; 0 where that is not known.
@@ -57,128 +39,11 @@ pub(crate) struct Record {
     end: Notify,
 }
 
-/// Who a client is.
-#[derive(Debug)]
-pub(crate) struct Who {
-    pub(crate) id: SessionId,
-    /// `None` for a bypass user.
-    pub(crate) tenant: Option<Arc<str>>,
-    pub(crate) role: Box<str>,
-    pub(crate) database: Box<str>,
-    pub(crate) address: ClientAddress,
-    pub(crate) is_tls: bool,
-}
-
-/// What a session's client does at a moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum SessionState {
-    /// It has proved who it is; its context is being set.
-    Login,
-    /// It has proved who it is, and waits for a connection of a pool.
-    Waiting,
-    /// Its messages are not looked at (`relay = raw`, and bypass users).
-    Open,
-    /// Nothing is outstanding.
-    Idle,
-    /// It waits for the server.
-    Active,
-    /// Nothing is outstanding, in an open transaction.
-    IdleInTransaction,
-    /// The same, and the transaction has failed.
-    IdleInTransactionAborted,
-}
-
-/// What a session moves. Its own task alone writes: a plain store for each chunk of bytes.
-#[derive(Debug)]
-pub(crate) struct Meter {
-    from_client: AtomicU64,
-    to_client: AtomicU64,
-    requests: AtomicU64,
-    /// How much of it has been counted elsewhere.
-    counted: Mutex<Relayed>,
-    state: AtomicU8,
-}
-
-const STATES: [SessionState; 7] = [
-    SessionState::Login,
-    SessionState::Waiting,
-    SessionState::Open,
-    SessionState::Idle,
-    SessionState::Active,
-    SessionState::IdleInTransaction,
-    SessionState::IdleInTransactionAborted,
-];
-
-impl Default for Meter {
-    fn default() -> Self {
-        Self {
-            from_client: AtomicU64::new(0),
-            to_client: AtomicU64::new(0),
-            requests: AtomicU64::new(0),
-            counted: Mutex::default(),
-            state: AtomicU8::new(SessionState::Login as u8),
-        }
-    }
-}
-
-/// Adds without a locked instruction: nobody else writes.
-fn add(counter: &AtomicU64, count: usize) {
-    let sum = counter.load(Ordering::Relaxed).wrapping_add(count as u64);
-    counter.store(sum, Ordering::Relaxed);
-}
-
-impl Meter {
-    pub(crate) fn add_from_client(&self, bytes: usize) {
-        add(&self.from_client, bytes);
-    }
-
-    pub(crate) fn add_to_client(&self, bytes: usize) {
-        add(&self.to_client, bytes);
-    }
-
-    pub(crate) fn add_requests(&self, requests: usize) {
-        add(&self.requests, requests);
-    }
-
-    pub(crate) fn set_state(&self, state: SessionState) {
-        self.state.store(state as u8, Ordering::Relaxed);
-    }
-
-    pub(crate) fn state(&self) -> SessionState {
-        let state = usize::from(self.state.load(Ordering::Relaxed));
-        STATES.get(state).copied().unwrap_or(SessionState::Open)
-    }
-
-    /// Everything that it has moved.
-    pub(crate) fn relayed(&self) -> Relayed {
-        Relayed {
-            from_client: self.from_client.load(Ordering::Relaxed),
-            to_client: self.to_client.load(Ordering::Relaxed),
-            requests: self.requests.load(Ordering::Relaxed),
-        }
-    }
-
-    /// What has come since this was asked last.
-    fn take_uncounted(&self) -> Relayed {
-        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.relayed();
-        let since = Relayed {
-            from_client: now.from_client.wrapping_sub(counted.from_client),
-            to_client: now.to_client.wrapping_sub(counted.to_client),
-            requests: now.requests.wrapping_sub(counted.requests),
-        };
-        *counted = now;
-        since
-    }
-}
-
 impl Record {
     /// A client that logs in.
-    pub(crate) fn new(who: Who) -> Self {
+    pub(crate) fn new(info: SessionInfo) -> Self {
         Self {
-            who,
+            info,
             since: Instant::now(),
             meter: Meter::default(),
             backend: AtomicI32::new(0),
@@ -205,12 +70,12 @@ impl Record {
 
     /// The tenant, empty for a bypass user.
     pub(crate) fn tenant(&self) -> &str {
-        self.who.tenant.as_deref().unwrap_or_default()
+        self.info.tenant.as_deref().unwrap_or_default()
     }
 
     /// The database that it is in, or is about to be.
     pub(crate) fn database(&self) -> &str {
-        &self.who.database
+        &self.info.database
     }
 
     /// The process id of the backend that it has; `None` where it has none, or one that has not said.
@@ -235,16 +100,16 @@ impl Sessions {
     }
 
     /// Enters a client that is authenticated.
-    pub(crate) fn enter(shared: &Arc<Shared>, record: &Arc<Record>) -> Presence {
-        shared.live.live().insert(record.who.id, Arc::clone(record));
-        Presence { shared: Arc::clone(shared), record: Arc::clone(record) }
+    pub(crate) fn enter(shared: &Arc<Shared>, record: &Arc<Record>) -> SessionGuard {
+        shared.live.live().insert(record.info.id, Arc::clone(record));
+        SessionGuard { shared: Arc::clone(shared), record: Arc::clone(record) }
     }
 
     /// Notes a client that logs in, so that an administrator reaches it before it is a session.
-    pub(crate) fn claim(shared: &Arc<Shared>, who: Who) -> Claimed {
-        let record = Arc::new(Record::new(who));
-        shared.live.claimed().insert(record.who.id, Arc::clone(&record));
-        Claimed { shared: Arc::clone(shared), record }
+    pub(crate) fn claim(shared: &Arc<Shared>, info: SessionInfo) -> LoginGuard {
+        let record = Arc::new(Record::new(info));
+        shared.live.claimed().insert(record.info.id, Arc::clone(&record));
+        LoginGuard { shared: Arc::clone(shared), record }
     }
 
     fn claimed(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Record>>> {
@@ -254,7 +119,7 @@ impl Sessions {
     /// All of them, in the order in which they came.
     pub(crate) fn all(&self) -> Vec<Arc<Record>> {
         let mut all: Vec<_> = self.live().values().cloned().collect();
-        all.sort_unstable_by_key(|record| record.who.id);
+        all.sort_unstable_by_key(|record| record.info.id);
         all
     }
 
@@ -291,33 +156,33 @@ impl Shared {
     fn count_relayed(&self, record: &Record, metrics_tenants: usize) {
         let since = record.meter.take_uncounted();
         if since != Relayed::default() {
-            self.counters.count_relayed(record.who.tenant.as_ref(), record.database(), since, metrics_tenants);
+            self.counters.count_relayed(record.info.tenant.as_ref(), record.database(), since, metrics_tenants);
         }
     }
 }
 
 /// A client that logs in. Dropped, it does not any more.
-pub(crate) struct Claimed {
+pub(crate) struct LoginGuard {
     shared: Arc<Shared>,
     record: Arc<Record>,
 }
 
-impl std::fmt::Debug for Claimed {
+impl std::fmt::Debug for LoginGuard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Claimed").field(&self.record.who.id).finish()
+        f.debug_tuple("LoginGuard").field(&self.record.info.id).finish()
     }
 }
 
-impl Claimed {
+impl LoginGuard {
     pub(crate) fn record(&self) -> &Arc<Record> {
         &self.record
     }
 }
 
-impl Drop for Claimed {
+impl Drop for LoginGuard {
     fn drop(&mut self) {
         let mut claimed = self.shared.live.claimed();
-        claimed.remove(&self.record.who.id);
+        claimed.remove(&self.record.info.id);
         if claimed.len() < claimed.capacity() / 8 {
             claimed.shrink_to_fit();
         }
@@ -325,29 +190,29 @@ impl Drop for Claimed {
 }
 
 /// A client's place among those that are admitted. Dropping it leaves.
-pub(crate) struct Presence {
+pub(crate) struct SessionGuard {
     shared: Arc<Shared>,
     record: Arc<Record>,
 }
 
-impl std::fmt::Debug for Presence {
+impl std::fmt::Debug for SessionGuard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Presence").field(&self.record.who.id).finish()
+        f.debug_tuple("SessionGuard").field(&self.record.info.id).finish()
     }
 }
 
-impl Presence {
+impl SessionGuard {
     pub(crate) fn record(&self) -> &Arc<Record> {
         &self.record
     }
 }
 
-impl Drop for Presence {
+impl Drop for SessionGuard {
     fn drop(&mut self) {
         let metrics_tenants = self.shared.config.load().metrics_tenants;
         self.shared.count_relayed(&self.record, metrics_tenants);
         let mut live = self.shared.live.live();
-        live.remove(&self.record.who.id);
+        live.remove(&self.record.info.id);
         // A burst of clients leaves its table behind; an eighth in use is little enough to move what is left.
         if live.len() < live.capacity() / 8 {
             live.shrink_to_fit();
@@ -358,18 +223,19 @@ impl Drop for Presence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::config::{ClientAddress, Config};
 
-    fn enter(shared: &Arc<Shared>, tenant: &str) -> Presence {
-        let who = Who {
+    fn enter(shared: &Arc<Shared>, tenant: &str) -> SessionGuard {
+        let info = SessionInfo {
             id: shared.live.next_id(),
             tenant: Some(tenant.into()),
             role: "app_user".into(),
             database: "shop".into(),
             address: ClientAddress::Unix,
             is_tls: false,
+            user: format!("app_user.{tenant}").into(),
         };
-        Sessions::enter(shared, &Arc::new(Record::new(who)))
+        Sessions::enter(shared, &Arc::new(Record::new(info)))
     }
 
     #[test]
