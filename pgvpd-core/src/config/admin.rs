@@ -13,8 +13,8 @@ use rustix::io::Errno;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::check::Reader;
 use super::pool::{SecretSources, secret_text};
+use super::reader::Reader;
 use super::values;
 use crate::auth::Secret;
 

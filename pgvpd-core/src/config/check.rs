@@ -1,17 +1,14 @@
 //! From raw settings to a checked [`Config`], with every problem at once.
 
-use std::cell::RefCell;
-use std::path::Path;
-
 use super::admin::{Administration, administration};
-use super::exposure::{Exposure, exposure};
 use super::isolation::{self, IsolationOptions};
 use super::pool::{Pooling, pooling};
+use super::reader::Reader;
 use super::resolvers::resolvers;
-use super::settings::{ConfigError, Problem, Settings};
+use super::settings::{ConfigError, Settings};
 use super::tenants::tenants;
 use super::tls::{Tls, TlsConfigs, tls};
-use super::values::{self, Checked};
+use super::values;
 use super::{Config, Listen, LogFormat, ProxyProtocol, Relay, TcpTimes, UpstreamAddress};
 use crate::tenant::{BypassRules, IdentityRules, Network, TenantFormat, TenantPolicy, VariableName};
 
@@ -213,58 +210,6 @@ fn check_between(reader: &Reader<'_>, identity: &IdentityRules) {
     }
     if let Some(role) = identity.login_roles.iter().flatten().find(|role| role.contains(&identity.separator)) {
         reader.problem("login_roles", format!("{role:?} contains tenant_separator, so no login can name it"));
-    }
-}
-
-/// Reads options one by one and collects what is wrong with them.
-pub(super) struct Reader<'a> {
-    pub(super) settings: &'a Settings,
-    problems: RefCell<Vec<Problem>>,
-    notices: RefCell<Vec<String>>,
-}
-
-impl<'a> Reader<'a> {
-    pub(super) fn new(settings: &'a Settings) -> Self {
-        let (problems, notices) = (settings.problems().to_vec(), settings.notices().to_vec());
-        Self { settings, problems: RefCell::new(problems), notices: RefCell::new(notices) }
-    }
-
-    pub(super) fn into_problems(self) -> Vec<Problem> {
-        self.problems.into_inner()
-    }
-
-    /// The checked value of an option; `None` where it is not set, or wrong (which is then recorded).
-    pub(super) fn read<T>(&self, name: &str, check: impl FnOnce(&str) -> Checked<T>) -> Option<T> {
-        debug_assert!(super::OptionSpec::named(name).is_some(), "{name} is not in the table");
-        let entry = self.settings.entry(name)?;
-        check(&entry.text).map_err(|message| self.problem(name, message)).ok()
-    }
-
-    /// True if something is wrong with this option.
-    pub(super) fn is_problem(&self, name: &str) -> bool {
-        self.problems.borrow().iter().any(|problem| problem.option.as_deref() == Some(name))
-    }
-
-    /// Refuses a file that holds `what` and that others can read.
-    pub(super) fn secret_file(&self, path: &Path, what: &str) -> Checked<()> {
-        match exposure(path, what) {
-            Exposure::Private => Ok(()),
-            Exposure::Mounted(notice) => {
-                self.notices.borrow_mut().push(notice);
-                Ok(())
-            }
-            Exposure::Open(message) => Err(message),
-        }
-    }
-
-    /// What the operator should know of the files that were read.
-    fn take_notices(&self) -> Vec<String> {
-        self.notices.take()
-    }
-
-    pub(super) fn problem(&self, name: &str, message: String) {
-        let origin = self.settings.origin(name).cloned();
-        self.problems.borrow_mut().push(Problem { option: Some(name.into()), origin, message });
     }
 }
 

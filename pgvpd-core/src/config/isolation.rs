@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 use super::Relay;
-use super::check::Reader;
 use super::pool::secret_text;
-use super::values::Checked;
+use super::reader::{Checked, Reader};
 use crate::context::{Binding, Facts, SigningKey, is_key_id, unhex};
 use crate::tenant::IdentityRules;
 

@@ -7,6 +7,7 @@ mod file;
 mod isolation;
 mod options;
 mod pool;
+mod reader;
 mod resolvers;
 mod settings;
 mod tenants;

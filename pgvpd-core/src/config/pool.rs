@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::check::Reader;
-use super::values::{self, Checked};
+use super::reader::{Checked, Reader};
+use super::values;
 use crate::auth::{AuthFile, Secret};
 use crate::tenant::IdentityRules;
 

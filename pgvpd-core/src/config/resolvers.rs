@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::check::Reader;
 use super::pool::secret_text;
-use super::values::{self, Checked};
+use super::reader::{Checked, Reader};
+use super::values;
 use super::{Config, ConfigError, Problem};
 use crate::auth::{Credentials, Secret, Secrets};
 use crate::resolve::{OnChange, Plan, Resolver, Source};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Config;
-use super::check::Reader;
+use super::reader::Reader;
 use crate::tenant::{TenantFormat, TenantOverrides};
 
 /// What one tenant may take; `None` is no limit.

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::check::Reader;
-use super::values::{self, Checked};
+use super::reader::{Checked, Reader};
+use super::values;
 use super::{Config, ConfigError};
 use crate::tenant::CertMap;
 use crate::tls::{

@@ -5,11 +5,10 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::reader::Checked;
 use super::tls::WantedCert;
 use super::{AuditOnError, AuditTarget, ClientAuth, ClientTlsMode, LogFormat, PoolMode, Relay};
 use crate::tenant::{Network, TenantFormat, VariableName};
-
-pub(super) type Checked<T> = Result<T, String>;
 
 pub(super) fn port(text: &str) -> Checked<u16> {
     text.parse().map_err(|_| format!("{text:?} is not a port; give a number from 0 to 65535"))
