@@ -39,7 +39,7 @@ pub(crate) enum AdminPort {
 impl AdminPort {
     /// Opens it where the configuration says.
     pub(crate) async fn open(config: &Config) -> Result<Self, BindError> {
-        match bind_admin(&config.admin, PortRules::of(&config.listen)).await {
+        match bind_admin(&config.admin.host, config.admin.port, PortRules::of(&config.listen)).await {
             Ok(bound) => Ok(bound.map_or(Self::None, Self::Open)),
             Err(BindError::Tcp { address, cause })
                 if cause.kind() == ErrorKind::AddrInUse && is_of_a_draining_proxy(address).await =>
@@ -79,7 +79,7 @@ async fn follow(addresses: Addresses, shared: Arc<Shared>) {
     let config = shared.config.load_full();
     loop {
         sleep(RETRY).await;
-        match bind_admin(&config.admin, PortRules::of(&config.listen)).await {
+        match bind_admin(&config.admin.host, config.admin.port, PortRules::of(&config.listen)).await {
             Ok(Some(bound)) => {
                 info!(address = %bound.address, "the admin port is this proxy's now");
                 return serve(bound, addresses, &shared);

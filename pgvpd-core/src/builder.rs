@@ -1,10 +1,11 @@
 //! Assembly of a proxy from settings.
 
-use crate::config::{Config, Settings, TlsConfigs};
+use crate::config::{Config, Settings};
 use crate::proxy::{ProxyHandle, StartError, start};
 use crate::reload::ConfigSource;
 use crate::resolve::Resolver;
 use crate::stats::LostLogLines;
+use crate::tls::TlsConfigs;
 use crate::tls::{ClientTls, UpstreamTls};
 use crate::{ConfigError, Origin};
 

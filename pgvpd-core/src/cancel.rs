@@ -10,7 +10,7 @@ use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock, Semaphore};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
-use crate::config::UpstreamAddress;
+use crate::net::UpstreamAddress;
 use crate::net::connect;
 use crate::random::random_bytes;
 use crate::wire::{CancelKey, CancelRequest};
@@ -302,7 +302,7 @@ mod tests {
 
     /// Where nobody listens.
     fn nowhere() -> UpstreamAddress {
-        UpstreamAddress { host: "/nonexistent".into(), port: 1, tls: None, tcp: crate::config::TcpTimes::default() }
+        UpstreamAddress { host: "/nonexistent".into(), port: 1, tls: None, tcp: crate::net::TcpTimes::default() }
     }
 
     #[tokio::test]

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tracing::{debug, warn};
 
-use crate::config::{Config, PoolMode};
+use crate::config::Config;
+use crate::pool::PoolMode;
 use crate::pool::{Answer, run_statement};
 use crate::probe::log_in;
 use crate::shared::Shared;

@@ -25,9 +25,11 @@
 mod readme {}
 
 mod accept;
+mod address;
 #[cfg(feature = "admin")]
 mod admin;
 mod admin_port;
+mod administrators;
 mod audit;
 mod auth;
 mod builder;

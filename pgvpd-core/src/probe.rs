@@ -4,7 +4,9 @@
 
 use tracing::{info, warn};
 
-use crate::config::{AuthQuery, Config, ContextSigning, SigningMode};
+use crate::auth::AuthQuery;
+use crate::config::Config;
+use crate::context::{ContextSigning, SigningMode};
 use crate::pool::{Answer, ExchangeError, run_statement};
 use crate::shared::Shared;
 use crate::upstream::{UpstreamError, UpstreamLogin, UpstreamSession};

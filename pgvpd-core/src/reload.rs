@@ -5,8 +5,9 @@ use std::sync::{Arc, PoisonError};
 use tracing::info;
 
 use crate::ConfigError;
+use crate::administrators::AdminRules;
 use crate::audit::{Audit, AuditError};
-use crate::config::{AdminRules, Config};
+use crate::config::Config;
 use crate::shared::Shared;
 
 /// Options whose new value needs a restart.

@@ -23,8 +23,9 @@ use tracing::{Level, info};
 
 use super::Admin;
 use super::server::Peer;
+use crate::address::ClientAddress;
+use crate::administrators::AdminToken;
 use crate::audit::{AdminOutcome, Event, shortened};
-use crate::config::{AdminToken, ClientAddress};
 use crate::repeats::Failure;
 
 /// How long a client waits that may not: with few connections at a time nobody guesses a token, nor fills the audit stream.

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::access::{MayChange, MayRead};
 use super::{Admin, dashboard, metrics};
-use crate::config::PoolMode;
+use crate::pool::PoolMode;
 use crate::reload::ReloadError;
 use crate::sessions::SessionId;
 use crate::shared::Shared;

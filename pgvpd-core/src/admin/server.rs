@@ -106,7 +106,7 @@ impl Places {
     /// Takes a place for a connection from this address; the oldest one that waits for its client gives way where there is none. `None`
     /// where all are at work.
     fn take(self: &Arc<Self>, peer: &Peer) -> Option<Taken> {
-        let origin = Origin::from(crate::config::ClientAddress::Ip(peer.ip()));
+        let origin = Origin::from(crate::address::ClientAddress::Ip(peer.ip()));
         let state = &mut *self.state();
         let of_it = state.taken.values().filter(|(other, _)| *other == origin).count();
         if of_it >= MAX_OF_ONE || state.taken.len() >= MAX_CONNECTIONS {

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use crate::config::ClientAddress;
+use crate::address::ClientAddress;
 use crate::sessions::{Record, SessionId, SessionInfo};
 
 /// The longest text of a client's that is kept.

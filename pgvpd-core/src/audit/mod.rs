@@ -5,6 +5,7 @@
 
 mod event;
 mod refusals;
+mod rules;
 mod writer;
 
 use std::sync::Arc;
@@ -16,10 +17,11 @@ use tracing::{Level, error};
 pub(crate) use event::shortened;
 pub(crate) use event::{AdminOutcome, Event, Subject};
 pub(crate) use refusals::Refusals;
+pub use rules::{AuditOnError, AuditRules, AuditTarget};
 pub use writer::AuditError;
+pub(crate) use writer::open_for_append;
 use writer::{Abandoned, Writer};
 
-use crate::config::{AuditOnError, AuditRules};
 use crate::repeats::Failure;
 use crate::shared::Shared;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::Event;
-use crate::config::ClientAddress;
+use crate::address::ClientAddress;
 use crate::logins::Origin;
 use crate::shared::Shared;
 

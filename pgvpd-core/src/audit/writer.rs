@@ -1,15 +1,19 @@
 //! A thread that writes lines in the order in which they come, and tells each sender whether its line was written. What comes
 //! while it writes is written at once with what came before it.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::config::{AuditTarget, open_for_append};
+use super::rules::AuditTarget;
 
 /// Lines that wait, at most; who comes then waits for a place.
 const QUEUE: usize = 1024;
@@ -161,6 +165,21 @@ fn run(mut sink: Sink, mut queue: mpsc::Receiver<Line>, under_way: &UnderWay) {
             let _ = line.written.send(outcome.clone());
         }
     }
+}
+
+/// Opens a file that events are appended to, and makes it if `may_create`. Never waits for whatever is to read a named pipe: one that nobody
+/// has open for reading is an error.
+pub(crate) fn open_for_append(path: &Path, may_create: bool) -> io::Result<File> {
+    let flag = OFlags::NONBLOCK.bits().cast_signed();
+    let opened = OpenOptions::new().append(true).create(may_create).custom_flags(flag).open(path);
+    let file = opened.map_err(|error| match error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) {
+        true => io::Error::new(error.kind(), "nobody reads this pipe"),
+        false => error,
+    })?;
+    // Writing does wait.
+    let flags = fcntl_getfl(&file)?;
+    fcntl_setfl(&file, flags.difference(OFlags::NONBLOCK))?;
+    Ok(file)
 }
 
 #[cfg(test)]

@@ -15,7 +15,6 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::{Secret, Verifier, md5_digest, md5_password};
-use crate::config::ClientAuth;
 use crate::random::random_bytes;
 
 /// Rounds of key derivation where no verifier is known whose number could be taken: PostgreSQL's default.
@@ -23,6 +22,17 @@ pub(crate) const ITERATIONS: u32 = 4096;
 
 /// Bytes of a salt, as PostgreSQL's own.
 const SALT: usize = 16;
+
+/// How clients of a pool prove who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// The password never crosses the wire.
+    ScramSha256,
+    /// The password crosses the wire hashed with MD5.
+    Md5,
+    /// The password crosses the wire as it is.
+    Cleartext,
+}
 
 /// What a client is asked for.
 #[derive(Debug)]

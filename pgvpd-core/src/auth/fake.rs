@@ -49,7 +49,7 @@ impl FakeServer {
         tokio::spawn(stopped.run_until_cancelled_owned(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let open = state.lock().expect("state").open.clone();
-                let conn = Conn::new(Socket::accepted(stream, &crate::config::TcpTimes::default()).expect("options"));
+                let conn = Conn::new(Socket::accepted(stream, &crate::net::TcpTimes::default()).expect("options"));
                 tokio::spawn(open.run_until_cancelled_owned(serve(conn, Arc::clone(&state))));
             }
         }));

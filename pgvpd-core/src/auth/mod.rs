@@ -10,7 +10,9 @@ mod penalties;
 mod query;
 mod scram;
 mod secrets;
+mod sources;
 
+pub use client::ClientAuth;
 pub(crate) use client::{Against, Decoy, ITERATIONS, Method, md5_fits, password_fits};
 pub(crate) use derive::Deriver;
 pub(crate) use file::{AuthFile, Secret};
@@ -21,6 +23,8 @@ pub(crate) use scram::{
     SCRAM_SHA_256_PLUS, ScramError, Verifier,
 };
 pub(crate) use secrets::{Credentials, Secrets, SecretsError};
+pub(crate) use sources::AuthQuery;
+pub use sources::SecretSources;
 
 /// Returns true if what PostgreSQL keeps of a role's password, in `pg_authid.rolpassword`, was made from this one. False also for a
 /// verifier that takes more work than any server asks for.

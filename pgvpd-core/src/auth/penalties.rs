@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 
-use crate::config::ClientAddress;
+use crate::address::ClientAddress;
 use crate::logins::Origin;
 
 /// Who is slowed.

@@ -13,9 +13,10 @@ use tokio::time::timeout;
 use tracing::debug;
 use zeroize::Zeroizing;
 
-use super::{Credentials, Deriver, Secret};
-use crate::config::{AuthQuery, Config, UpstreamAddress};
+use super::{AuthQuery, Credentials, Deriver, Secret};
+use crate::config::Config;
 use crate::net::Conn;
+use crate::net::UpstreamAddress;
 use crate::upstream::{UpstreamError, UpstreamLogin, UpstreamSession, next_message};
 use crate::wire::{DataRow, TransactionStatus, bind_values, tag};
 

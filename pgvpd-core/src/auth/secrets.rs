@@ -10,8 +10,9 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::query::{Asker, QueryError, Question};
-use super::{AuthFile, ClientKey, Decoy, Deriver, ITERATIONS, Secret, Verifier};
-use crate::config::{AuthQuery, Config, UpstreamAddress};
+use super::{AuthFile, AuthQuery, ClientKey, Decoy, Deriver, ITERATIONS, Secret, Verifier};
+use crate::config::Config;
+use crate::net::UpstreamAddress;
 
 /// Roles about which something is remembered.
 const MAX_ROLES: u64 = 10_000;

@@ -1,116 +1,13 @@
 //! Options of the admin listener, of what it shows, and of the audit stream.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::io::Errno;
-use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
-
-use super::pool::{SecretSources, secret_text};
+use super::pool::secret_text;
 use super::reader::Reader;
 use super::values;
-use crate::auth::Secret;
-
-/// Where administrators and monitoring connect, and what they must know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AdminRules {
-    /// Host name or address to bind.
-    pub host: String,
-    /// TCP port; 0 takes a free one. `None` for no admin listener.
-    pub port: Option<u16>,
-    /// What must be shown to change something, and off loopback to read.
-    pub token: Option<AdminToken>,
-}
-
-/// A bearer token. Compared in constant time, shown by nobody.
-#[derive(Clone, PartialEq, Eq)]
-pub struct AdminToken(Zeroizing<String>);
-
-impl fmt::Debug for AdminToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AdminToken(***)")
-    }
-}
-
-impl AdminToken {
-    /// The header `Authorization` that shows it.
-    pub fn authorization(&self) -> Zeroizing<String> {
-        Zeroizing::new(format!("Bearer {}", self.0.as_str()))
-    }
-
-    /// True if this is the token.
-    pub fn is(&self, shown: &[u8]) -> bool {
-        self.0.as_bytes().ct_eq(shown).into()
-    }
-}
-
-/// Where security events are written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AuditTarget {
-    /// The program's standard output.
-    Stdout,
-    /// This file; lines are appended.
-    File(PathBuf),
-}
-
-/// Opens a file that events are appended to, and makes it if `may_create`. Never waits for whatever is to read a named pipe: one that nobody
-/// has open for reading is an error.
-pub(crate) fn open_for_append(path: &Path, may_create: bool) -> io::Result<File> {
-    let flag = OFlags::NONBLOCK.bits().cast_signed();
-    let opened = OpenOptions::new().append(true).create(may_create).custom_flags(flag).open(path);
-    let file = opened.map_err(|error| match error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) {
-        true => io::Error::new(error.kind(), "nobody reads this pipe"),
-        false => error,
-    })?;
-    // Writing does wait.
-    let flags = fcntl_getfl(&file)?;
-    fcntl_setfl(&file, flags.difference(OFlags::NONBLOCK))?;
-    Ok(file)
-}
-
-/// The audit stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditRules {
-    /// `None` for none.
-    pub target: Option<AuditTarget>,
-    /// What becomes of a login whose event cannot be written.
-    pub on_error: AuditOnError,
-}
-
-/// What becomes of a login, or an administrator's action, whose event cannot be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuditOnError {
-    /// It is refused.
-    Refuse,
-    /// It goes on, and the log says that an event is lost.
-    Continue,
-}
-
-/// Those who may use the console: user names, compared exactly. What each has to prove is its secret of `auth_file`, and no
-/// other: nobody comes in by `pool_password`, or by what the database says.
-#[derive(Debug, Clone, Default)]
-pub struct AdminUsers {
-    secrets: BTreeMap<String, Secret>,
-}
-
-impl AdminUsers {
-    /// True where nobody may, and there is no console.
-    pub fn is_empty(&self) -> bool {
-        self.secrets.is_empty()
-    }
-
-    /// What a user has to prove; `None`: it may not come in.
-    pub(crate) fn secret(&self, user: &str) -> Option<&Secret> {
-        self.secrets.get(user)
-    }
-}
+use crate::administrators::{AdminRules, AdminToken, AdminUsers};
+use crate::audit::{AuditOnError, AuditRules};
+use crate::auth::{Secret, SecretSources};
 
 /// Everything that this file reads.
 pub(super) struct Administration {
@@ -134,8 +31,7 @@ pub(super) fn administration(
     let is_set = |name: &str| reader.settings.value(name).is_some();
     let port = reader.read("admin_port", values::optional_port).flatten();
     let host = reader.read("admin_host", values::listen_host).unwrap_or_else(|| "127.0.0.1".into());
-    let token = secret_text(reader, "admin_token", "admin_token_file", values::token)
-        .map(|token| AdminToken(Zeroizing::new(token)));
+    let token = secret_text(reader, "admin_token", "admin_token_file", values::token).map(AdminToken::new);
     let mut notices = Vec::new();
     if port.is_none() && !reader.is_problem("admin_port") {
         for option in ["admin_host", "admin_token", "admin_token_file"] {
@@ -191,7 +87,7 @@ fn admin_users(reader: &Reader<'_>, secrets: &SecretSources, login_roles: Option
                 reader.problem("admin_users", message);
             }
             Some(secret) => {
-                users.secrets.insert(name, secret.clone());
+                users.add(name, secret.clone());
             }
             None => reader.problem("admin_users", format!("{name:?} has no secret in auth_file")),
         }

@@ -7,10 +7,12 @@ use super::reader::Reader;
 use super::resolvers::resolvers;
 use super::settings::{ConfigError, Settings};
 use super::tenants::tenants;
-use super::tls::{Tls, TlsConfigs, tls};
+use super::tls::{Tls, tls};
 use super::values;
-use super::{Config, Listen, LogFormat, ProxyProtocol, Relay, TcpTimes, UpstreamAddress};
+use super::{Config, LogFormat, ProxyProtocol, Relay};
+use crate::net::{Listen, TcpTimes, UpstreamAddress};
 use crate::tenant::{BypassRules, IdentityRules, Network, TenantFormat, TenantPolicy, VariableName};
+use crate::tls::TlsConfigs;
 
 /// Checks every option, then what holds between options.
 pub(super) fn check(settings: Settings, own_tls: TlsConfigs) -> Result<Config, ConfigError> {

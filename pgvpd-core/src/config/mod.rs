@@ -14,25 +14,23 @@ mod tenants;
 mod tls;
 mod values;
 
-use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::time::Duration;
 
-pub(crate) use admin::open_for_append;
-pub use admin::{AdminRules, AdminToken, AdminUsers, AuditOnError, AuditRules, AuditTarget};
-pub use isolation::{ContextSigning, Isolation, Notifications, RoleCheck, SigningMode};
 pub use options::{OPTIONS, OptionSpec, Topic};
-pub(crate) use pool::AuthQuery;
-pub use pool::{ClientAuth, PoolLimits, PoolMode, SecretSources};
-pub(crate) use resolvers::ResolverAccount;
-pub use resolvers::ResolverRules;
 pub use settings::{ConfigError, Origin, Problem, Settings};
-pub use tenants::TenantLimits;
-pub use tls::{ClientCert, ClientTlsMode, TlsConfigs, TlsRules};
 
+pub use crate::address::ClientAddress;
+pub use crate::administrators::{AdminRules, AdminToken, AdminUsers};
+pub use crate::audit::{AuditOnError, AuditRules, AuditTarget};
+pub use crate::auth::{ClientAuth, SecretSources};
+pub use crate::context::{ContextSigning, RoleCheck, SigningMode};
+pub use crate::net::{Listen, TcpTimes, UpstreamAddress};
+pub use crate::pool::{PoolLimits, PoolMode};
+pub use crate::resolve::ResolverRules;
+pub use crate::tenant::TenantLimits;
 use crate::tenant::{BypassRules, IdentityRules, Network, TenantOverrides, TenantPolicy};
-use crate::tls::UpstreamTls;
+pub use crate::tls::{ClientCert, ClientTlsMode, TlsConfigs, TlsRules};
 
 /// A configuration that has passed every check. Options and defaults are those of `docs/configuration.md`.
 ///
@@ -132,53 +130,24 @@ pub struct Config {
     own_tls: TlsConfigs,
 }
 
-/// Where clients connect.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listen {
-    /// Host name or address to bind.
-    pub host: String,
-    /// TCP port; 0 takes a free one.
-    pub port: u16,
-    /// Directory for `.s.PGSQL.<port>`, when clients may also use a Unix socket.
-    pub unix_dir: Option<PathBuf>,
-    /// TCP port where only TLS is spoken; 0 takes a free one.
-    pub tls_port: Option<u16>,
-    /// Other processes may listen on the same ports, to take over from this one.
-    pub reuse_port: bool,
-    /// When a client's connection counts as lost.
-    pub tcp: TcpTimes,
+/// What tells tenants apart in the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// The context of a session.
+    Context,
+    /// A login role of each tenant's own.
+    Role,
 }
 
-/// When a TCP connection counts as lost whose other end says nothing: 0 seconds for what is not limited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TcpTimes {
-    /// Seconds without a byte after which the other end is asked.
-    pub keepalive_idle: u16,
-    /// Seconds between two questions.
-    pub keepalive_interval: u16,
-    /// Questions without an answer.
-    pub keepalive_count: u8,
-    /// Seconds that what was sent may stay unacknowledged.
-    pub user_timeout: u16,
-}
-
-impl Default for TcpTimes {
-    fn default() -> Self {
-        Self { keepalive_idle: 60, keepalive_interval: 10, keepalive_count: 6, user_timeout: 120 }
-    }
-}
-
-/// The PostgreSQL server, and how it is reached.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct UpstreamAddress {
-    /// Host name, address, or the absolute path of a Unix socket directory.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// TLS, where it is spoken: then nothing else is.
-    pub tls: Option<UpstreamTls>,
-    /// When a connection to it counts as lost.
-    pub tcp: TcpTimes,
+/// Which notifications of `LISTEN` reach a tenant's session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notifications {
+    /// None.
+    Off,
+    /// Those of channels that are the tenant's: named like it, or beginning with its name and a colon.
+    Tenant,
+    /// All.
+    All,
 }
 
 /// How a session's bytes are passed on after the login.
@@ -206,34 +175,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-/// Where a client connects from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ClientAddress {
-    /// Over TCP.
-    Ip(IpAddr),
-    /// Over a Unix socket.
-    Unix,
-}
-
-impl ClientAddress {
-    /// True for loopback and Unix sockets: nothing between the two ends can listen in.
-    pub fn is_local(self) -> bool {
-        match self {
-            Self::Ip(address) => address.to_canonical().is_loopback(),
-            Self::Unix => true,
-        }
-    }
-}
-
-impl std::fmt::Display for ClientAddress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Ip(address) => address.fmt(f),
-            Self::Unix => f.write_str("unix"),
-        }
-    }
 }
 
 impl Config {

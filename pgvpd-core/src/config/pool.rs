@@ -6,77 +6,9 @@ use std::time::Duration;
 
 use super::reader::{Checked, Reader};
 use super::values;
-use crate::auth::{AuthFile, Secret};
+use crate::auth::{AuthFile, AuthQuery, ClientAuth, Secret, SecretSources};
+use crate::pool::{PoolLimits, PoolMode};
 use crate::tenant::IdentityRules;
-
-/// Whether sessions share upstream connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PoolMode {
-    /// Each session has one of its own, and the server judges the client's proof.
-    None,
-    /// A session has one for as long as it lasts, from a pool; the proxy judges the client's proof.
-    Session,
-}
-
-/// How many upstream connections a pool has, and for how long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PoolLimits {
-    /// Connections of one pool: a role in a database.
-    pub size: usize,
-    /// Connections of all pools together.
-    pub max_upstream_connections: usize,
-    /// Connections that each pool keeps open once it has been used.
-    pub min_size: usize,
-    /// How long a connection may be idle before it is closed.
-    pub idle_timeout: Duration,
-    /// How long a client waits for a connection.
-    pub checkout_timeout: Duration,
-    /// The age at which a connection is closed, less up to a tenth.
-    pub server_lifetime: Duration,
-    /// A connection that has been idle for longer is tried before a client gets it.
-    pub server_check_delay: Duration,
-}
-
-/// How clients of a pool prove who they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientAuth {
-    /// The password never crosses the wire.
-    ScramSha256,
-    /// The password crosses the wire hashed with MD5.
-    Md5,
-    /// The password crosses the wire as it is.
-    Cleartext,
-}
-
-/// Where the secrets are that clients prove, and that the proxy proves to the server.
-#[derive(Debug, Clone, Default)]
-pub struct SecretSources {
-    pub(crate) file: Option<Arc<AuthFile>>,
-    pub(crate) query: Option<AuthQuery>,
-    pub(crate) pool_password: Option<Secret>,
-    pub(crate) upstream_password: Option<Secret>,
-}
-
-impl SecretSources {
-    /// True where clients of this role prove a secret that the proxy has been given, and not one that the database keeps.
-    pub fn is_own(&self, role: &str) -> bool {
-        let is_listed = self.file.as_ref().is_some_and(|file| file.entry(role).is_some());
-        is_listed || (self.query.is_none() && self.pool_password.is_some())
-    }
-}
-
-/// Asks the database for a role's verifier.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct AuthQuery {
-    /// The role that asks.
-    pub(crate) user: String,
-    /// The database that it asks in: never one that a client names.
-    pub(crate) database: String,
-    /// A query with the role's name as `$1`, that gives one row: the role and its verifier.
-    pub(crate) text: String,
-    /// How long an answer is good for.
-    pub(crate) ttl: Duration,
-}
 
 const DEFAULT_AUTH_QUERY: &str = "SELECT role, verifier FROM public.pgvpd_get_auth($1)";
 

@@ -2,27 +2,10 @@
 
 use std::num::NonZeroU32;
 use std::path::Path;
-use std::time::Duration;
 
 use super::Config;
 use super::reader::Reader;
-use crate::tenant::{TenantFormat, TenantOverrides};
-
-/// What one tenant may take; `None` is no limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TenantLimits {
-    /// Sessions at one time.
-    pub connections: Option<usize>,
-    /// New connections in a second.
-    pub per_second: Option<NonZeroU32>,
-    /// How long a session may be idle, or one request outstanding.
-    pub query_timeout: Option<Duration>,
-    /// The limits are its own, by the file.
-    pub(crate) is_own: bool,
-    /// The file denies it.
-    pub(crate) is_denied: bool,
-}
+use crate::tenant::{TenantFormat, TenantLimits, TenantOverrides};
 
 /// Reads the option, and the file.
 pub(super) fn tenants(reader: &Reader<'_>, format: TenantFormat) -> TenantOverrides {

@@ -7,8 +7,12 @@ use std::time::Duration;
 
 use super::reader::Checked;
 use super::tls::WantedCert;
-use super::{AuditOnError, AuditTarget, ClientAuth, ClientTlsMode, LogFormat, PoolMode, Relay};
+use super::{LogFormat, Relay};
+use crate::audit::{AuditOnError, AuditTarget, open_for_append};
+use crate::auth::ClientAuth;
+use crate::pool::PoolMode;
 use crate::tenant::{Network, TenantFormat, VariableName};
+use crate::tls::ClientTlsMode;
 
 pub(super) fn port(text: &str) -> Checked<u16> {
     text.parse().map_err(|_| format!("{text:?} is not a port; give a number from 0 to 65535"))
@@ -305,7 +309,7 @@ pub(super) fn audit_log(text: &str) -> Checked<Option<AuditTarget>> {
 fn is_writable(path: &Path) -> std::io::Result<()> {
     use rustix::fs::{Access, access};
     if path.exists() {
-        return super::open_for_append(path, false).map(|_| ());
+        return open_for_append(path, false).map(|_| ());
     }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Ok(access(parent, Access::WRITE_OK | Access::EXEC_OK)?)

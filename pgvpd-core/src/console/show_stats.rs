@@ -2,7 +2,8 @@
 //! time that they and queries take, are not measured: NULL, under the names that PgBouncer has for them.
 
 use super::table::{int, microseconds, number, number_if, text};
-use crate::config::{Config, PoolMode, Relay};
+use crate::config::{Config, Relay};
+use crate::pool::PoolMode;
 use crate::shared::Shared;
 use crate::stats::{DatabaseStatus, DatabaseUse};
 use crate::wire::{Cell, Column};

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 use super::signature::{Signature, Token};
+use super::signing::ContextSigning;
 use super::token::Facts;
-use crate::config::ContextSigning;
 use crate::random::Echo;
 use crate::resets::{Loss, Reset};
 use crate::tenant::{Identity, VariableName};

@@ -5,9 +5,11 @@ mod role_check;
 mod role_settings;
 mod scope;
 mod signature;
+mod signing;
 mod token;
 
 pub(crate) use injection::{Calls, Confirmed, Injection, InjectionError, Outcome, TOKEN};
+pub use role_check::RoleCheck;
 pub(crate) use role_check::{RoleChecks, RoleFault, RoleKey, ask as ask_about_role, read as read_about_role};
 pub(crate) use role_settings::{
     NOTE, RoleSettings, SessionSettings, SettingsKey, has_transaction_timeout, survey as survey_settings,
@@ -15,4 +17,6 @@ pub(crate) use role_settings::{
 };
 pub(crate) use scope::Scope;
 pub(crate) use signature::Token;
-pub(crate) use token::{Binding, Facts, SigningKey, is_key_id, unhex};
+pub use signing::{ContextSigning, SigningMode};
+pub(crate) use signing::{key_bytes, key_id};
+pub(crate) use token::{Facts, SigningKey};

@@ -4,8 +4,17 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 
-use crate::config::UpstreamAddress;
+use crate::net::UpstreamAddress;
 use crate::wire::bind_and_run;
+
+/// What becomes of a login with a role that policies cannot hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoleCheck {
+    /// It is refused.
+    Refuse,
+    /// It goes on, with a line in the log.
+    Warn,
+}
 
 /// What a role may do that no policy holds.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::warn;
 
-use super::unhex;
-use crate::config::UpstreamAddress;
+use super::token::unhex;
+use crate::net::UpstreamAddress;
 use crate::wire::normalize_setting_name;
 
 /// Whose settings: PostgreSQL keeps them for a role, and for a role in a database.

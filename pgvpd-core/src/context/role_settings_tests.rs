@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn key(role: &str) -> SettingsKey {
-    let upstream = UpstreamAddress { host: "h".into(), port: 1, tls: None, tcp: crate::config::TcpTimes::default() };
+    let upstream = UpstreamAddress { host: "h".into(), port: 1, tls: None, tcp: crate::net::TcpTimes::default() };
     SettingsKey { upstream, database: "shop".into(), role: role.into() }
 }
 

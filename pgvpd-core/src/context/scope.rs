@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::injection::{InjectionError, TOKEN};
 use super::signature::{Signature, Token};
+use super::signing::ContextSigning;
 use super::token::Facts;
-use crate::config::ContextSigning;
 use crate::tenant::Identity;
 use crate::wire::bind_pairs;
 

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
+use super::signing::{ContextSigning, SigningMode};
 use super::token::{Binding, Facts, SigningKey};
-use crate::config::{ContextSigning, SigningMode};
 
 /// What a session's context is signed with, and for whom.
 #[derive(Debug, Clone)]

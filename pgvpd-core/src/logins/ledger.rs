@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::Ipv6Addr;
 
-use crate::config::ClientAddress;
+use crate::address::ClientAddress;
 
 /// Where a connection comes from, as far as it is counted. A network gives each of its IPv6 customers a /64 at least; all clients
 /// of the Unix socket are one.

@@ -17,7 +17,8 @@ use tokio::time::Instant;
 
 pub(crate) use self::ledger::{Bounds, Origin};
 use self::ledger::{Held, Hurried, Id, Ledger, Step};
-use crate::config::{ClientAddress, Config};
+use crate::address::ClientAddress;
+use crate::config::Config;
 use crate::sessions::SessionId;
 
 /// How long a client may take for an answer while others wait for the slot that it has.

@@ -9,9 +9,10 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, UnixListener, lookup_host};
 use tracing::{debug, warn};
 
+use super::address::{Listen, TcpTimes};
 use super::socket::set_options;
 use super::{Socket, steering};
-use crate::config::{AdminRules, ClientAddress, Listen, TcpTimes};
+use crate::address::ClientAddress;
 
 /// Connections that the kernel may hold until they are accepted; it caps this at `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;
@@ -127,9 +128,13 @@ pub(crate) struct BoundAdmin {
 }
 
 /// Opens the listener of administrators, where there is to be one.
-pub(crate) async fn bind_admin(rules: &AdminRules, port_rules: PortRules) -> Result<Option<BoundAdmin>, BindError> {
-    let Some(port) = rules.port else { return Ok(None) };
-    let (address, listeners) = bind_port(&rules.host, port, port_rules).await?;
+pub(crate) async fn bind_admin(
+    host: &str,
+    port: Option<u16>,
+    rules: PortRules,
+) -> Result<Option<BoundAdmin>, BindError> {
+    let Some(port) = port else { return Ok(None) };
+    let (address, listeners) = bind_port(host, port, rules).await?;
     let tcp = |listener| match listener {
         Listener::Tcp { listener, .. } => Some(listener),
         Listener::Unix { .. } => None,

@@ -1,5 +1,6 @@
 //! Sockets: listening, dialling, options, one type for TCP, TLS and Unix streams, and what is buffered on either side of one.
 
+mod address;
 mod buffer;
 mod conn;
 mod file_limit;
@@ -7,6 +8,7 @@ mod listen;
 mod socket;
 mod steering;
 
+pub use address::{Listen, TcpTimes, UpstreamAddress};
 pub(crate) use conn::Conn;
 pub use file_limit::{FileLimit, raise_file_limit};
 pub use listen::BindError;

@@ -11,7 +11,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::config::{TcpTimes, UpstreamAddress};
+use super::address::{TcpTimes, UpstreamAddress};
 use crate::tls::{HandshakeError, TlsSocket};
 
 /// The options that both sides of the proxy have, and its listeners. Keepalive also keeps NAT and firewall state alive.

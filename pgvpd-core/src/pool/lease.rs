@@ -7,9 +7,9 @@ use tokio::time::Instant;
 
 use super::figures::{PoolCounters, count};
 use super::ledger::Term;
+use super::limits::PoolLimits;
 use super::servers::Entry;
 use super::{PoolKey, Pools, Waiter};
-use crate::config::PoolLimits;
 use crate::context::Facts;
 use crate::net::{Conn, Socket};
 use crate::pool::exchange::{self, ExchangeError};

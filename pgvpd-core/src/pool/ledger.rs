@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::limits::PoolLimits;
 use super::queue::Queue;
-use crate::config::PoolLimits;
 
 /// How long after a failed connection the next one is tried: at first, and at most.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(50);

@@ -8,7 +8,7 @@ use moka::Expiry;
 use moka::future::Cache;
 
 use super::batch::{Question, Verdict};
-use crate::config::UpstreamAddress;
+use crate::net::UpstreamAddress;
 
 /// Everything that a result depends on. In full: two tenants must never share one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -11,7 +11,7 @@ fn key(database: &str, tenant: &str, params: &[&str]) -> Key {
     let resolver = Resolver { cache_ttl: Duration::from_secs(3600), ..resolver };
     let params = params.iter().map(|param| (*param).to_owned()).collect();
     Key {
-        upstream: UpstreamAddress { host: "h".into(), port: 1, tls: None, tcp: crate::config::TcpTimes::default() },
+        upstream: UpstreamAddress { host: "h".into(), port: 1, tls: None, tcp: crate::net::TcpTimes::default() },
         database: database.into(),
         role: "app_user".into(),
         context: [tenant.to_owned()].into(),
@@ -40,7 +40,7 @@ async fn every_part_of_the_question_counts() {
         key("d", "acme", &["1", ""]),
         Key { role: "other".into(), ..key("d", "acme", &["1"]) },
         Key {
-            upstream: UpstreamAddress { host: "h".into(), port: 2, tls: None, tcp: crate::config::TcpTimes::default() },
+            upstream: UpstreamAddress { host: "h".into(), port: 2, tls: None, tcp: crate::net::TcpTimes::default() },
             ..key("d", "acme", &["1"])
         },
     ];

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::plan::Plan;
+use super::rules::{ResolverAccount, ResolverRules};
 use super::sites::Access;
 use crate::auth::Credentials;
-use crate::config::{Config, ContextSigning, ResolverAccount, ResolverRules, UpstreamAddress};
+use crate::config::Config;
+use crate::context::ContextSigning;
 use crate::context::Scope;
+use crate::net::UpstreamAddress;
 use crate::shared::Shared;
 use crate::tenant::Identity;
 

@@ -19,6 +19,7 @@ mod listen;
 mod live;
 mod plan;
 mod questions;
+mod rules;
 mod sites;
 mod trace;
 
@@ -30,5 +31,6 @@ pub use fault::ResolveError;
 pub use figures::{RESOLVER_LATENCY_BOUNDS, ResolverStats};
 pub(crate) use job::Job;
 pub(crate) use live::{Change, Found, Membership};
-pub(crate) use plan::Plan;
+pub(crate) use rules::ResolverAccount;
+pub use rules::ResolverRules;
 pub use trace::{Trace, TraceError, TraceOutcome, trace};

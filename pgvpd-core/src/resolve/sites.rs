@@ -10,9 +10,10 @@ use tracing::debug;
 
 use super::batch::{Question, Site, Verdict, ask, attach};
 use super::fault::Fault;
+use super::rules::ResolverAccount;
 use crate::auth::{Credentials, Deriver};
-use crate::config::{ResolverAccount, UpstreamAddress};
 use crate::context::{Facts, Scope};
+use crate::net::UpstreamAddress;
 use crate::upstream::{UpstreamError, UpstreamLogin, UpstreamSession};
 
 /// Where and as whom to ask, and how long that may take.

@@ -12,14 +12,17 @@ use super::login::Negotiation;
 use super::relay::RelayEnd;
 use super::visitor::Visitor;
 use super::{Ended, LoginError};
+use crate::address::ClientAddress;
 use crate::auth::Attempt;
-use crate::config::{ClientAddress, Config, PoolMode, TenantLimits};
+use crate::config::Config;
 use crate::context::{Injection, SessionSettings, SettingsKey};
 use crate::error::Refusal;
 use crate::limits::Slot;
 use crate::logins::Login;
+use crate::pool::PoolMode;
 use crate::sessions::{LoginGuard, Record, SessionGuard, SessionId, SessionInfo, SessionState, Sessions};
 use crate::shared::Shared;
+use crate::tenant::TenantLimits;
 use crate::tenant::{
     Identity, PolicyError, TenantSlot, bypass_startup, pinned_settings, tenant_preferences, tenant_startup,
     unknown_protocol_options, with_tenant_as_application_name,

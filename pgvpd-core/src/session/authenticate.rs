@@ -12,11 +12,12 @@ use super::admit::AdmittedClient;
 use super::leg::Leg;
 use super::login::Negotiation;
 use super::login_error::{LoginError, MAX_HELD_BACK};
+use crate::auth::ClientAuth;
 use crate::auth::{
     Against, Attempt, Challenge, MAX_VERIFIER_ITERATIONS, Method, Nonce, Offer, Proved, SCRAM_SHA_256,
     SCRAM_SHA_256_PLUS, ScramError, Secret, Verifier, md5_fits, password_fits,
 };
-use crate::config::{ClientAuth, Config};
+use crate::config::Config;
 use crate::error::Refusal;
 use crate::logins::Login;
 use crate::net::Conn;

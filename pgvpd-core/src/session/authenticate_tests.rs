@@ -7,8 +7,9 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
+use crate::address::ClientAddress;
 use crate::auth::md5_password;
-use crate::config::{ClientAddress, Settings};
+use crate::config::Settings;
 use crate::wire::{ProtocolVersion, password_message, sasl_initial_response, sasl_response};
 
 const USER: &str = "app_user.acme";

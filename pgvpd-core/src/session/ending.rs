@@ -18,7 +18,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use crate::config::{Config, UpstreamAddress};
+use crate::config::Config;
+use crate::net::UpstreamAddress;
 use crate::net::{Conn, Socket};
 use crate::pool::Lease;
 use crate::shared::Shared;

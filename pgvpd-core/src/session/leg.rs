@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::config::{ClientAddress, ClientCert, Config};
+use crate::address::ClientAddress;
+use crate::config::Config;
 use crate::error::Refusal;
 use crate::net::Socket;
 use crate::tenant::{CertificateNames, Identity, IdentityError};
+use crate::tls::ClientCert;
 use crate::wire::SqlState;
 
 /// What is known of the way when the client says who it is.

@@ -32,7 +32,7 @@ use super::login_statement::Statement;
 use super::login_terms::Reply;
 pub(super) use super::login_terms::{Legs, LoggedIn, Negotiation, Permit, Who, warn_of_role};
 use crate::auth::{SCRAM_SHA_256, md5_password};
-use crate::config::RoleCheck;
+use crate::context::RoleCheck;
 use crate::context::{Facts, Outcome, RoleFault, Token};
 use crate::tenant::VariableName;
 use crate::wire::{

@@ -1,7 +1,7 @@
 //! The part of a login that sets the context, and has it confirmed: Checking, Showing and Injecting.
 
 use super::{Frame, Login, LoginEnd, LoginError, MAX_SHOWN, State, unexpected};
-use crate::config::RoleCheck;
+use crate::context::RoleCheck;
 use crate::context::{Facts, InjectionError, Outcome, Token, ask_about_role, read_about_role};
 use crate::session::login_statement::{Progress, Statement};
 use crate::session::login_terms::{LoggedIn, Permit, Who, warn_of_role};

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use super::Ended;
 use super::leg::Leg;
 use super::relay::TERMINATE;
-use crate::config::{ClientTlsMode, Config};
+use crate::config::Config;
 use crate::error::Refusal;
 use crate::net::{Conn, Door, Socket};
 use crate::stats::{Phase, Phases};
 use crate::tls::ClientTls;
+use crate::tls::ClientTlsMode;
 use crate::wire::{CancelRequest, FirstPacket, Parsed, SqlState, StartupMessage, first_packet};
 
 /// The first byte of a TLS connection: a handshake record (RFC 8446, section 5.1).

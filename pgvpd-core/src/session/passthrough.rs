@@ -395,7 +395,7 @@ mod tests {
         let logins = Arc::new(logins::Logins::default());
         let bounds = logins::Bounds::CONSOLE;
         let in_progress =
-            logins.enter(crate::sessions::SessionId(1), crate::config::ClientAddress::Unix, bounds).expect("room");
+            logins.enter(crate::sessions::SessionId(1), crate::address::ClientAddress::Unix, bounds).expect("room");
         let resolve = async |_: &mut Conn<_>| Err(Ended::ClientGone);
         let hooks = Hooks { login: &in_progress, authenticated: || Ok(()), resolve, phases: &phases };
         let driven = drive(login, &mut client, (&mut upstream, &mut key), hooks);

@@ -20,7 +20,8 @@ use super::proved::{self, is_about_the_proxy, pass_on};
 use super::relay::{RelayEnd, Relaying, Watch};
 use super::watch::{Left, SessionWatch};
 use crate::cancel::CancelEntry;
-use crate::config::{Config, RoleCheck};
+use crate::config::Config;
+use crate::context::RoleCheck;
 use crate::context::{
     Confirmed, Facts, Injection, InjectionError, Outcome, RoleFault, RoleKey, Token, ask_about_role, read_about_role,
 };

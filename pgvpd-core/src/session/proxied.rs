@@ -6,7 +6,8 @@ use ppp::{HeaderResult, PartialResult, v1, v2};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Ended;
-use crate::config::{ClientAddress, ProxyProtocol};
+use crate::address::ClientAddress;
+use crate::config::ProxyProtocol;
 use crate::error::Refusal;
 use crate::net::Conn;
 use crate::wire::SqlState;

@@ -6,7 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::config::{ClientAddress, Config, Settings};
+use crate::address::ClientAddress;
+use crate::config::{Config, Settings};
 use crate::wire::{ErrorFields, TaggedFrames};
 
 /// An address of the range kept for documentation (RFC 5737).
@@ -25,7 +26,7 @@ async fn login_from_elsewhere(user: &str, server_says: &[u8], options: &[(&str, 
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let mut client = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connected");
     let (stream, _) = listener.accept().await.expect("accepted");
-    let socket = Socket::accepted(stream, &crate::config::TcpTimes::default()).expect("socket options");
+    let socket = Socket::accepted(stream, &crate::net::TcpTimes::default()).expect("socket options");
     tokio::spawn(serve(Accepted { socket, address: ELSEWHERE, door: Door::Main }, shared));
 
     let packet = crate::wire::StartupMessage {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::Ended;
 use super::leg::Leg;
+use crate::address::ClientAddress;
 use crate::audit::{Event, Subject};
-use crate::config::ClientAddress;
 use crate::error::Refusal;
 use crate::logins::{Bounds, Login, Logins};
 use crate::sessions::SessionId;

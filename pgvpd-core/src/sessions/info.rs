@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::Span;
 
-use crate::config::ClientAddress;
+use crate::address::ClientAddress;
 
 /// Number of a client connection, unique within one proxy. Every log line about the connection has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]

@@ -223,7 +223,8 @@ impl Drop for SessionGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ClientAddress, Config};
+    use crate::address::ClientAddress;
+    use crate::config::Config;
 
     fn enter(shared: &Arc<Shared>, tenant: &str) -> SessionGuard {
         let info = SessionInfo {

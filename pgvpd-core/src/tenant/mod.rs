@@ -2,6 +2,7 @@
 
 mod certificates;
 mod identity;
+mod limits;
 mod overrides;
 mod parameters;
 mod policy;
@@ -10,6 +11,7 @@ mod registry;
 pub use certificates::CertMap;
 pub(crate) use certificates::CertificateNames;
 pub use identity::{Identity, IdentityError, IdentityRules, TenantFormat, VariableName};
+pub use limits::TenantLimits;
 pub use overrides::{TenantOverride, TenantOverrides};
 pub use parameters::{
     ParameterError, bypass_startup, pinned_settings, tenant_preferences, tenant_startup, unknown_protocol_options,

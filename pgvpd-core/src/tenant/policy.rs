@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use crate::config::ClientAddress;
+use crate::address::ClientAddress;
 
 /// Which tenants may log in.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use governor::clock::MonotonicClock;
 use governor::state::keyed::DefaultKeyedStateStore;
 use governor::{Quota, RateLimiter};
 
-use crate::config::TenantLimits;
+use super::limits::TenantLimits;
 
 /// Tenants whose rate is remembered before those that are at rest are forgotten.
 const FIRST_SWEEP: usize = 1024;

@@ -12,7 +12,7 @@ use tracing::debug;
 use zeroize::Zeroizing;
 
 use crate::auth::{Credentials, Deriver};
-use crate::config::UpstreamAddress;
+use crate::net::UpstreamAddress;
 use crate::net::{Conn, Socket, connect};
 use crate::wire::{CancelKey, WireError, tag};
 use login::{Account, Channel, Proof, authenticate, log_in};

@@ -35,7 +35,7 @@ async fn log_in_as(
         host: postgres.host().into(),
         port: postgres.port(),
         tls: None,
-        tcp: crate::config::TcpTimes::default(),
+        tcp: crate::net::TcpTimes::default(),
     };
     let startup = [("application_name".to_owned(), "pgvpd".to_owned())];
     let login = UpstreamLogin {
