@@ -72,6 +72,7 @@ fn documented(page: &str) -> Vec<(String, Vec<Remedy>)> {
     let text = section.join("\n");
     // An item ends where the next one begins, or with a blank line.
     let items = text.split("\n\n").flat_map(|part| part.split("\n- ")).filter_map(|item| {
+        let item = item.split_whitespace().collect::<Vec<_>>().join(" ");
         let (bold, rest) = item.trim_start_matches("- ").strip_prefix("**")?.split_once("**")?;
         let remedies = rest.split_once("Closed by").map_or("", |(_, remedies)| remedies);
         let remedies = [("`sql/hardening.sql`", Hardening), ("a role for each tenant", Roles)]
