@@ -11,10 +11,10 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::BindError;
 use crate::config::Config;
+use crate::net::Addresses;
+use crate::net::BindError;
 use crate::net::{BoundAdmin, PortRules, bind_admin};
-use crate::proxy::Addresses;
 use crate::shared::Shared;
 
 /// How long the process that has the port may take to say what it is.

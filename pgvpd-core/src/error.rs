@@ -5,11 +5,9 @@
 
 use std::time::Duration;
 
-use crate::auth::SecretsError;
-use crate::context::InjectionError;
 use crate::net::ConnectError;
 use crate::resolve::{Fault, ResolveError};
-use crate::session::LoginError;
+use crate::secrets::SecretsError;
 use crate::tenant::{IdentityError, ParameterError, PolicyError, TenantLimitError};
 use crate::upstream::UpstreamError;
 use crate::wire::{ErrorResponse, Severity, SqlState, WireError, normalize_setting_name};
@@ -44,7 +42,7 @@ impl Refusal {
     }
 
     /// There is no connection to the server.
-    fn unreachable(error: impl std::fmt::Display, connect: &ConnectError) -> Self {
+    pub(crate) fn unreachable(error: impl std::fmt::Display, connect: &ConnectError) -> Self {
         let refusal = Self::new(SqlState::CONNECTION_FAILURE, error);
         match connect.hint() {
             Some(hint) => refusal.hint(hint),
@@ -242,58 +240,6 @@ fn remedy(parameter: &str) -> &'static str {
             "It stays on: with it off, a backslash could end a string that the application has quoted. Remove the parameter."
         }
         _ => "The proxy sets the tenant's context from the user name; remove the parameter.",
-    }
-}
-
-impl From<InjectionError> for Refusal {
-    fn from(error: InjectionError) -> Self {
-        Self::from(&LoginError::from(error))
-    }
-}
-
-impl From<&LoginError> for Refusal {
-    fn from(error: &LoginError) -> Self {
-        match error {
-            LoginError::Connect(connect) => Self::unreachable(error, connect),
-            LoginError::ChannelBinding => Self::new(SqlState::INVALID_AUTHORIZATION, error).hint(
-                "With auth_user or auth_file the proxy authenticates tenants' clients on TLS itself. Until then, and as a \
-                 bypass user, connect with channel_binding=disable.",
-            ),
-            LoginError::UpstreamClosed | LoginError::UpstreamProtocol(_) => {
-                Self::new(SqlState::CONNECTION_FAILURE, error)
-            }
-            LoginError::ClientProtocol(wire) => wire.clone().into(),
-            LoginError::HeldBack | LoginError::UnexpectedReply(_) => Self::new(SqlState::PROTOCOL_VIOLATION, error),
-            LoginError::StartupTooLong => Self::new(SqlState::PROTOCOL_VIOLATION, error)
-                .hint("The startup packet grows by the tenant's context; PostgreSQL's limit is 10,000 bytes."),
-            LoginError::Trust => Self::new(SqlState::INVALID_AUTHORIZATION, error).hint(
-                "Ask for scram-sha-256 in pg_hba.conf for the proxy's address, or set allow_trust = true if that is meant.",
-            ),
-            LoginError::Superuser => Self::new(SqlState::INVALID_AUTHORIZATION, error)
-                .hint("Row-level security does not apply to superusers; log in as a role without SUPERUSER."),
-            LoginError::Role(_) => Self::new(SqlState::INVALID_AUTHORIZATION, error).hint(
-                "Log in as a role that owns no tenants' tables and has no such rights; `pgvpd check` says more. \
-                 role_check = warn lets it in.",
-            ),
-            LoginError::Cleartext => Self::new(SqlState::INVALID_AUTHORIZATION, error).hint(
-                "Use scram-sha-256 in pg_hba.conf, or TLS, or a Unix socket; allow_cleartext = true permits it anyway.",
-            ),
-            LoginError::Method(_) => Self::new(SqlState::FEATURE_NOT_SUPPORTED, error)
-                .hint("Use scram-sha-256 in pg_hba.conf for the proxy's address."),
-            LoginError::StartupParameterRefused { .. } => Self::new(SqlState::PROTOCOL_VIOLATION, error)
-                .hint("If the upstream is a connection pooler, set context_in_startup = false."),
-            LoginError::Encoding(_) => Self::new(SqlState::FEATURE_NOT_SUPPORTED, error)
-                .hint("Use a UTF8 database, ASCII tenant names, or context_in_startup = false."),
-            LoginError::NotConfirmed => Self::new(SqlState::CONNECTION_FAILURE, error),
-            LoginError::NoFacts => Self::new(SqlState::CONNECTION_FAILURE, error)
-                .hint("On a standby, and in read-only sessions, that needs: GRANT <this role> TO pgvpd_owner;"),
-            LoginError::NotVerified => Self::new(SqlState::CONNECTION_FAILURE, error).hint(
-                "Its key and the proxy's differ, or it has none: `pgvpd key install` gives it the proxy's. \
-                 With context_signing = prefer a database without a key is served as well.",
-            ),
-            LoginError::NotInstalled => Self::new(SqlState::CONNECTION_FAILURE, error)
-                .hint("Run sql/setup.sql of this release in the database, or `pgvpd init`."),
-        }
     }
 }
 

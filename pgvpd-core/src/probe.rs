@@ -4,10 +4,10 @@
 
 use tracing::{info, warn};
 
-use crate::auth::AuthQuery;
 use crate::config::Config;
 use crate::context::{ContextSigning, SigningMode};
 use crate::pool::{Answer, ExchangeError, run_statement};
+use crate::secrets::AuthQuery;
 use crate::shared::Shared;
 use crate::upstream::{UpstreamError, UpstreamLogin, UpstreamSession};
 use crate::wire::{ErrorFields, bind_values};

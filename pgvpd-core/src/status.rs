@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::config::{Config, OPTIONS, OptionSpec, Relay};
 use crate::logins::LoginsStatus;
+use crate::net::Addresses;
 use crate::pool::{PoolStats, PoolStatus};
-use crate::proxy::Addresses;
 use crate::resolve::ResolverStats;
 use crate::sessions::{Record, SessionId, SessionState};
 use crate::shared::Shared;

@@ -10,7 +10,7 @@ from .place import ROOT
 SOURCE = ROOT / "pgvpd-core/src"
 # Where the errors are that clients read: those that error.rs turns into a Refusal.
 ERRORS = [
-    "auth/secrets.rs",
+    "secrets/mod.rs",
     "pool/mod.rs",
     "session/login_error.rs",
     "tenant/identity.rs",

@@ -14,8 +14,8 @@ mod server;
 use std::sync::Arc;
 
 use self::readiness::Readiness;
+use crate::net::Addresses;
 use crate::net::BoundAdmin;
-use crate::proxy::Addresses;
 use crate::shared::Shared;
 
 /// What the requests to one proxy's listener share.

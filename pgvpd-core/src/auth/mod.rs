@@ -1,30 +1,22 @@
-//! Proofs of identity, and where the secrets for them come from.
+//! Proofs of identity.
 
 mod client;
+mod credentials;
 mod derive;
-#[cfg(test)]
-mod fake;
 mod file;
 mod md5;
-mod penalties;
-mod query;
 mod scram;
-mod secrets;
-mod sources;
 
 pub use client::ClientAuth;
 pub(crate) use client::{Against, Decoy, ITERATIONS, Method, md5_fits, password_fits};
+pub(crate) use credentials::Credentials;
 pub(crate) use derive::Deriver;
 pub(crate) use file::{AuthFile, Secret};
 pub(crate) use md5::{md5_answer, md5_digest, md5_password};
-pub(crate) use penalties::{Attempt, Penalties};
 pub(crate) use scram::{
     Binding, Challenge, ClientFirst, ClientKey, Keys, MAX_VERIFIER_ITERATIONS, Nonce, Offer, Proved, SCRAM_SHA_256,
     SCRAM_SHA_256_PLUS, ScramError, Verifier,
 };
-pub(crate) use secrets::{Credentials, Secrets, SecretsError};
-pub(crate) use sources::AuthQuery;
-pub use sources::SecretSources;
 
 /// Returns true if what PostgreSQL keeps of a role's password, in `pg_authid.rolpassword`, was made from this one. False also for a
 /// verifier that takes more work than any server asks for.

@@ -7,7 +7,8 @@ use super::reader::Reader;
 use super::values;
 use crate::administrators::{AdminRules, AdminToken, AdminUsers};
 use crate::audit::{AuditOnError, AuditRules};
-use crate::auth::{Secret, SecretSources};
+use crate::auth::Secret;
+use crate::secrets::SecretSources;
 
 /// Everything that this file reads.
 pub(super) struct Administration {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::reader::{Checked, Reader};
 use super::values;
-use crate::auth::{AuthFile, AuthQuery, ClientAuth, Secret, SecretSources};
+use crate::auth::{AuthFile, ClientAuth, Secret};
 use crate::pool::{PoolLimits, PoolMode};
+use crate::secrets::{AuthQuery, SecretSources};
 use crate::tenant::IdentityRules;
 
 const DEFAULT_AUTH_QUERY: &str = "SELECT role, verifier FROM public.pgvpd_get_auth($1)";

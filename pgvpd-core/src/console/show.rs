@@ -296,7 +296,7 @@ fn lists(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
 
 fn tenants(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
     let status = shared.tenants_status();
-    let row = |tenant: crate::TenantStatus, name: Cell| {
+    let row = |tenant: crate::status::TenantStatus, name: Cell| {
         let limits = config.limits_of(&tenant.tenant);
         let (connections, rate, timeout) = match name {
             Cell::Null => (Cell::Null, Cell::Null, Cell::Null),
@@ -326,7 +326,7 @@ fn tenants(shared: &Shared, config: &Config) -> Vec<Vec<Cell>> {
 
 fn resolvers(shared: &Shared) -> Vec<Vec<Cell>> {
     let stats = shared.resolving_so_far().map(|resolving| resolving.stats()).unwrap_or_default();
-    let row = |one: crate::ResolverStats| {
+    let row = |one: crate::resolve::ResolverStats| {
         let runs = u32::try_from(one.executions).unwrap_or(u32::MAX).max(1);
         vec![
             word(one.name),

@@ -6,6 +6,7 @@
 //! nothing give way to new ones.
 
 mod ledger;
+mod penalties;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::ledger::{Bounds, Origin};
 use self::ledger::{Held, Hurried, Id, Ledger, Step};
+pub(crate) use self::penalties::{Attempt, Penalties};
 use crate::address::ClientAddress;
 use crate::config::Config;
 use crate::sessions::SessionId;

@@ -1,5 +1,6 @@
 //! Where clients connect, where PostgreSQL is, and when a connection counts as lost.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::tls::UpstreamTls;
@@ -51,4 +52,12 @@ pub struct UpstreamAddress {
     pub tls: Option<UpstreamTls>,
     /// When a connection to it counts as lost.
     pub tcp: TcpTimes,
+}
+
+/// Where a proxy listens, with the ports that were taken where 0 was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Addresses {
+    pub(crate) main: SocketAddr,
+    pub(crate) tls: Option<SocketAddr>,
+    pub(crate) admin: Option<SocketAddr>,
 }

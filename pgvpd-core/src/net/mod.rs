@@ -3,14 +3,13 @@
 mod address;
 mod buffer;
 mod conn;
-mod file_limit;
 mod listen;
 mod socket;
 mod steering;
 
+pub(crate) use address::Addresses;
 pub use address::{Listen, TcpTimes, UpstreamAddress};
 pub(crate) use conn::Conn;
-pub use file_limit::{FileLimit, raise_file_limit};
 pub use listen::BindError;
 pub(crate) use listen::{Accepted, Bound, BoundAdmin, Door, Listener, PortRules, bind, bind_admin};
 pub(crate) use socket::{ConnectError, Socket, connect};

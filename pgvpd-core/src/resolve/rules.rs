@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::definition::{OnChange, Resolver, Source};
 use super::plan::Plan;
-use crate::auth::{Credentials, Secret, Secrets};
+use crate::auth::{Credentials, Secret};
 use crate::config::Config;
+use crate::secrets::Secrets;
 use crate::tenant::IdentityRules;
 
 /// How further values of a tenant's context are worked out.

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::engine::{OwnSite, Resolving, Step};
 use super::job::Job;
-use crate::auth::{Credentials, Secret, Secrets};
+use crate::auth::{Credentials, Secret};
 use crate::config::Config;
+use crate::secrets::Secrets;
 use crate::tenant::IdentityError;
 use crate::upstream::{UpstreamError, UpstreamLogin};
 

@@ -14,11 +14,12 @@ use super::login::Negotiation;
 use super::login_error::{LoginError, MAX_HELD_BACK};
 use crate::auth::ClientAuth;
 use crate::auth::{
-    Against, Attempt, Challenge, MAX_VERIFIER_ITERATIONS, Method, Nonce, Offer, Proved, SCRAM_SHA_256,
-    SCRAM_SHA_256_PLUS, ScramError, Secret, Verifier, md5_fits, password_fits,
+    Against, Challenge, MAX_VERIFIER_ITERATIONS, Method, Nonce, Offer, Proved, SCRAM_SHA_256, SCRAM_SHA_256_PLUS,
+    ScramError, Secret, Verifier, md5_fits, password_fits,
 };
 use crate::config::Config;
 use crate::error::Refusal;
+use crate::logins::Attempt;
 use crate::logins::Login;
 use crate::net::Conn;
 use crate::random::random_bytes;

@@ -1,8 +1,9 @@
 //! Why a login ends without a session.
 
 use crate::context::{InjectionError, RoleFault};
+use crate::error::Refusal;
 use crate::net::ConnectError;
-use crate::wire::WireError;
+use crate::wire::{SqlState, WireError};
 
 /// What a client may send ahead of a ready session, and the longest reply it may give.
 pub(super) const MAX_HELD_BACK: usize = 64 * 1024;
@@ -75,6 +76,58 @@ impl From<InjectionError> for LoginError {
             InjectionError::NoFacts => Self::NoFacts,
             InjectionError::NotVerified => Self::NotVerified,
             InjectionError::NotInstalled => Self::NotInstalled,
+        }
+    }
+}
+
+impl From<InjectionError> for Refusal {
+    fn from(error: InjectionError) -> Self {
+        Self::from(&LoginError::from(error))
+    }
+}
+
+impl From<&LoginError> for Refusal {
+    fn from(error: &LoginError) -> Self {
+        match error {
+            LoginError::Connect(connect) => Self::unreachable(error, connect),
+            LoginError::ChannelBinding => Self::new(SqlState::INVALID_AUTHORIZATION, error).hint(
+                "With auth_user or auth_file the proxy authenticates tenants' clients on TLS itself. Until then, and as a \
+                 bypass user, connect with channel_binding=disable.",
+            ),
+            LoginError::UpstreamClosed | LoginError::UpstreamProtocol(_) => {
+                Self::new(SqlState::CONNECTION_FAILURE, error)
+            }
+            LoginError::ClientProtocol(wire) => wire.clone().into(),
+            LoginError::HeldBack | LoginError::UnexpectedReply(_) => Self::new(SqlState::PROTOCOL_VIOLATION, error),
+            LoginError::StartupTooLong => Self::new(SqlState::PROTOCOL_VIOLATION, error)
+                .hint("The startup packet grows by the tenant's context; PostgreSQL's limit is 10,000 bytes."),
+            LoginError::Trust => Self::new(SqlState::INVALID_AUTHORIZATION, error).hint(
+                "Ask for scram-sha-256 in pg_hba.conf for the proxy's address, or set allow_trust = true if that is meant.",
+            ),
+            LoginError::Superuser => Self::new(SqlState::INVALID_AUTHORIZATION, error)
+                .hint("Row-level security does not apply to superusers; log in as a role without SUPERUSER."),
+            LoginError::Role(_) => Self::new(SqlState::INVALID_AUTHORIZATION, error).hint(
+                "Log in as a role that owns no tenants' tables and has no such rights; `pgvpd check` says more. \
+                 role_check = warn lets it in.",
+            ),
+            LoginError::Cleartext => Self::new(SqlState::INVALID_AUTHORIZATION, error).hint(
+                "Use scram-sha-256 in pg_hba.conf, or TLS, or a Unix socket; allow_cleartext = true permits it anyway.",
+            ),
+            LoginError::Method(_) => Self::new(SqlState::FEATURE_NOT_SUPPORTED, error)
+                .hint("Use scram-sha-256 in pg_hba.conf for the proxy's address."),
+            LoginError::StartupParameterRefused { .. } => Self::new(SqlState::PROTOCOL_VIOLATION, error)
+                .hint("If the upstream is a connection pooler, set context_in_startup = false."),
+            LoginError::Encoding(_) => Self::new(SqlState::FEATURE_NOT_SUPPORTED, error)
+                .hint("Use a UTF8 database, ASCII tenant names, or context_in_startup = false."),
+            LoginError::NotConfirmed => Self::new(SqlState::CONNECTION_FAILURE, error),
+            LoginError::NoFacts => Self::new(SqlState::CONNECTION_FAILURE, error)
+                .hint("On a standby, and in read-only sessions, that needs: GRANT <this role> TO pgvpd_owner;"),
+            LoginError::NotVerified => Self::new(SqlState::CONNECTION_FAILURE, error).hint(
+                "Its key and the proxy's differ, or it has none: `pgvpd key install` gives it the proxy's. \
+                 With context_signing = prefer a database without a key is served as well.",
+            ),
+            LoginError::NotInstalled => Self::new(SqlState::CONNECTION_FAILURE, error)
+                .hint("Run sql/setup.sql of this release in the database, or `pgvpd init`."),
         }
     }
 }

@@ -7,7 +7,6 @@ mod files;
 mod rules;
 mod stream;
 mod upstream;
-mod watch;
 
 use std::sync::Arc;
 
@@ -19,7 +18,6 @@ pub use rules::{ClientCert, ClientTlsMode, TlsConfigs, TlsRules};
 pub(crate) use stream::TlsSocket;
 pub use upstream::UpstreamTls;
 pub(crate) use upstream::Verification;
-pub(crate) use watch::keep;
 
 use rustls::crypto::CryptoProvider;
 

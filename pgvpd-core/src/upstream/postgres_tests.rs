@@ -1,8 +1,9 @@
 //! The login and `auth_query` against PostgreSQL itself.
 
 use super::*;
-use crate::auth::{Binding, Challenge, ClientFirst, Nonce, Offer, Secret, Secrets};
+use crate::auth::{Binding, Challenge, ClientFirst, Nonce, Offer, Secret};
 use crate::config::{Config, Settings};
+use crate::secrets::Secrets;
 use crate::testing::Postgres;
 
 const ROLES: &str = "

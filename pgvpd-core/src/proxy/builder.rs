@@ -1,13 +1,13 @@
 //! Assembly of a proxy from settings.
 
+use super::{ProxyHandle, StartError, start};
 use crate::config::{Config, Settings};
-use crate::proxy::{ProxyHandle, StartError, start};
+use crate::config::{ConfigError, Origin};
 use crate::reload::ConfigSource;
 use crate::resolve::Resolver;
 use crate::stats::LostLogLines;
 use crate::tls::TlsConfigs;
 use crate::tls::{ClientTls, UpstreamTls};
-use crate::{ConfigError, Origin};
 
 /// Describes a proxy; made by [`Proxy::builder`](crate::Proxy::builder). Later calls win over earlier ones.
 ///

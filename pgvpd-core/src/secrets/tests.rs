@@ -1,6 +1,6 @@
 use tokio::time::advance;
 
-use super::super::fake::{FakeServer, Reply, answer};
+use super::fake::{FakeServer, Reply, answer};
 use super::*;
 use crate::auth::{Binding, Challenge, ClientFirst, Keys, Nonce, Offer};
 

@@ -1,13 +1,16 @@
 //! Another configuration for a running proxy: in whole, or not at all.
 
+mod certificates;
+
 use std::sync::{Arc, PoisonError};
 
+pub(crate) use certificates::keep as keep_certificates;
 use tracing::info;
 
-use crate::ConfigError;
 use crate::administrators::AdminRules;
 use crate::audit::{Audit, AuditError};
 use crate::config::Config;
+use crate::config::ConfigError;
 use crate::shared::Shared;
 
 /// Options whose new value needs a restart.

@@ -13,7 +13,8 @@ use tokio::time::timeout;
 use tracing::debug;
 use zeroize::Zeroizing;
 
-use super::{AuthQuery, Credentials, Deriver, Secret};
+use super::AuthQuery;
+use crate::auth::{Credentials, Deriver, Secret};
 use crate::config::Config;
 use crate::net::Conn;
 use crate::net::UpstreamAddress;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AuthFile, Secret};
+use crate::auth::{AuthFile, Secret};
 
 /// Where the secrets are that clients prove, and that the proxy proves to the server.
 #[derive(Debug, Clone, Default)]

@@ -1,5 +1,10 @@
 //! Where the secrets are: those that clients have to prove, and those that the proxy proves to the server.
 
+#[cfg(test)]
+mod fake;
+mod query;
+mod sources;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,8 +14,10 @@ use moka::policy::EvictionPolicy;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::query::{Asker, QueryError, Question};
-use super::{AuthFile, AuthQuery, ClientKey, Decoy, Deriver, ITERATIONS, Secret, Verifier};
+use self::query::{Asker, QueryError, Question};
+pub(crate) use self::sources::AuthQuery;
+pub use self::sources::SecretSources;
+use crate::auth::{AuthFile, ClientKey, Credentials, Decoy, Deriver, ITERATIONS, Secret, Verifier};
 use crate::config::Config;
 use crate::net::UpstreamAddress;
 
@@ -25,14 +32,6 @@ const DOUBT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Different numbers of iterations that are counted.
 const MAX_NUMBERS: usize = 64;
-
-/// What the proxy can prove to the server for one role.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Credentials {
-    pub(crate) password: Option<Secret>,
-    /// A verifier that a client has proved, and the key that its proof gave away.
-    pub(crate) recovered: Option<(Verifier, ClientKey)>,
-}
 
 /// The database cannot be asked; the log has the cause.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -209,5 +208,4 @@ impl Asked {
 }
 
 #[cfg(test)]
-#[path = "secrets_tests.rs"]
 mod tests;

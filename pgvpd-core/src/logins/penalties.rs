@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 
+use super::Origin;
 use crate::address::ClientAddress;
-use crate::logins::Origin;
 
 /// Who is slowed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

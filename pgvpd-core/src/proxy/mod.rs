@@ -1,29 +1,31 @@
 //! A running proxy, and what can be asked of it.
 
+mod builder;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+pub use self::builder::ProxyBuilder;
 use crate::accept::accept;
 use crate::admin_port::AdminPort;
 use crate::audit::{AdminOutcome, Audit, AuditError, Event};
-use crate::builder::ProxyBuilder;
 use crate::capacity;
 use crate::config::Config;
-use crate::net::{Bound, bind};
+use crate::config::ConfigError;
+use crate::net::BindError;
+use crate::net::{Addresses, Bound, bind};
 use crate::pool;
 use crate::probe::{self, ProbeError};
-use crate::reload::{ConfigSource, ReloadError, Reloaded};
+use crate::reload::{self, ConfigSource, ReloadError, Reloaded};
 use crate::repeats;
 use crate::resolve::{self, ResolverStats};
 use crate::sessions::{self, SessionId};
 use crate::shared::Shared;
 use crate::stats::{LostLogLines, Stats};
 use crate::status::Status;
-use crate::tls;
-use crate::{BindError, ConfigError};
 
 /// Characters that a URL's user name and path may hold as they are (RFC 3986, section 2.3).
 const URL_ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -99,19 +101,7 @@ pub struct ProxyHandle {
     addresses: Addresses,
 }
 
-/// Where a proxy listens, with the ports that were taken where 0 was asked for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Addresses {
-    pub(crate) main: SocketAddr,
-    pub(crate) tls: Option<SocketAddr>,
-    pub(crate) admin: Option<SocketAddr>,
-}
-
-pub(crate) async fn start(
-    config: Config,
-    source: ConfigSource,
-    lost_log_lines: LostLogLines,
-) -> Result<ProxyHandle, StartError> {
+async fn start(config: Config, source: ConfigSource, lost_log_lines: LostLogLines) -> Result<ProxyHandle, StartError> {
     let audit = Audit::open(&config.audit)?;
     let mut shared = Shared::new(config);
     shared.source = source;
@@ -128,7 +118,7 @@ pub(crate) async fn start(
     for (listener, door) in listeners {
         shared.tasks.spawn(accept(listener, door, Arc::clone(&shared)));
     }
-    shared.background.spawn(tls::keep(Arc::clone(&shared)));
+    shared.background.spawn(reload::keep_certificates(Arc::clone(&shared)));
     shared.background.spawn(pool::keep(Arc::clone(&shared)));
     shared.background.spawn(resolve::keep(Arc::clone(&shared)));
     shared.background.spawn(repeats::keep(Arc::clone(&shared)));
