@@ -6,10 +6,10 @@ use tracing::{debug, warn};
 
 use crate::config::Config;
 use crate::pool::PoolMode;
-use crate::pool::{Answer, run_statement};
+use crate::pool::run_statement;
 use crate::probe::log_in;
 use crate::shared::Shared;
-use crate::wire::bind_values;
+use crate::wire::{Answer, bind_values};
 
 /// How many connections a server has for roles that are no superusers.
 const ASK: &str = "SELECT (pg_catalog.current_setting('max_connections')::int \

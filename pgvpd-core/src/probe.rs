@@ -5,12 +5,12 @@
 use tracing::{info, warn};
 
 use crate::config::Config;
-use crate::context::{ContextSigning, SigningMode};
-use crate::pool::{Answer, ExchangeError, run_statement};
+use crate::context::{ATTACH, ContextSigning, SigningMode};
+use crate::pool::{ExchangeError, run_statement};
 use crate::secrets::AuthQuery;
 use crate::shared::Shared;
 use crate::upstream::{UpstreamError, UpstreamLogin, UpstreamSession};
-use crate::wire::{ErrorFields, bind_values};
+use crate::wire::{Answer, ErrorFields, bind_values};
 
 /// The database does not verify what the proxy signs.
 #[derive(Debug, thiserror::Error)]
@@ -78,9 +78,6 @@ pub(crate) async fn log_in(
     };
     login.run(&shared.deriver).await
 }
-
-/// The facts that a signature is bound to.
-const ATTACH: &str = "SELECT pgvpd.attach()::pg_catalog.text";
 
 /// Sets the probe, and reads it back through the function that tenants' policies have.
 const READ_BACK: &str =

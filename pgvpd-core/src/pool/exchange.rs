@@ -4,18 +4,18 @@
 //! Each begins and ends with a call whose result is a random value ([`Echo`]): the server answers in order, so that what comes
 //! between the two is the answer to what was asked between them, whatever was outstanding before.
 
-use std::ops::Range;
-
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
-use crate::context::Calls;
+use crate::context::{
+    Confirmed, ContextSetup, Exchange, ExchangeFault, InjectionError, Progress, SetupError, ToSend, ask_echo,
+    check_echo,
+};
 use crate::net::Conn;
 use crate::random::Echo;
 use crate::upstream::Parameters;
 use crate::wire::{
-    BuiltIn, DataRow, ErrorFields, FunctionCallResponse, ParameterStatus, TransactionStatus, WireError, function_call,
-    notice_response, tag,
+    Answer, ErrorFields, Frame, ParameterStatus, Replies, ReplyError, TransactionStatus, WireError, tag,
 };
 
 /// The longest message that an answer may have.
@@ -23,9 +23,6 @@ const MAX_MESSAGE: usize = 256 * 1024;
 
 /// Notices, notifications and reports that may come before one answer.
 const MAX_ASIDES: usize = 10_000;
-
-/// The most that is kept of notices.
-const MAX_NOTICES: usize = 16 * 1024;
 
 /// Why a conversation is no basis for going on.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,13 +47,15 @@ pub(crate) enum ExchangeError {
     Failed(String),
 }
 
-/// What a bound statement led to; the connection is ready for the next.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// The first column set of its one row.
-    Row(Vec<Option<Vec<u8>>>),
-    /// The body of the server's ErrorResponse.
-    Error(Vec<u8>),
+impl From<ExchangeFault> for ExchangeError {
+    fn from(fault: ExchangeFault) -> Self {
+        match fault {
+            ExchangeFault::Foreign => Self::Foreign,
+            ExchangeFault::Failed(error) => Self::Failed(error),
+            ExchangeFault::Reply(ReplyError::Unexpected(found)) => Self::Unexpected(found),
+            ExchangeFault::Reply(ReplyError::Malformed(error)) => error.into(),
+        }
+    }
 }
 
 /// Reads what the server sends, message by message; what it says aside is taken in.
@@ -65,14 +64,11 @@ pub(crate) struct Answers<'a, S> {
     parameters: &'a mut Parameters,
     /// ReadyForQuery messages that may come first, and are somebody else's.
     spare_ready: u32,
-    /// Notices that are the client's to see, as messages.
-    notices: Vec<u8>,
-    keeps_notices: bool,
 }
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Answers<'a, S> {
     pub(crate) fn new(conn: &'a mut Conn<S>, parameters: &'a mut Parameters) -> Self {
-        Self { conn, parameters, spare_ready: 0, notices: Vec::new(), keeps_notices: false }
+        Self { conn, parameters, spare_ready: 0 }
     }
 
     /// The same, after so many ReadyForQuery messages at most that belong to what was asked before.
@@ -85,8 +81,21 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Answers<'a, S> {
         self.next_up_to(MAX_MESSAGE).await
     }
 
+    /// The same; notices that come before it are shown to `on_notice`.
+    async fn next_noting(&mut self, on_notice: impl FnMut(&[u8])) -> Result<(u8, Zeroizing<Vec<u8>>), ExchangeError> {
+        self.next_of(MAX_MESSAGE, on_notice).await
+    }
+
     /// The next message that is an answer, of no more bytes than these.
     pub(crate) async fn next_up_to(&mut self, max: usize) -> Result<(u8, Zeroizing<Vec<u8>>), ExchangeError> {
+        self.next_of(max, |_| {}).await
+    }
+
+    async fn next_of(
+        &mut self,
+        max: usize,
+        mut on_notice: impl FnMut(&[u8]),
+    ) -> Result<(u8, Zeroizing<Vec<u8>>), ExchangeError> {
         for _ in 0..MAX_ASIDES {
             let (found, body) = self.conn.next_message(max).await?.ok_or(ExchangeError::Closed)?;
             match found {
@@ -94,10 +103,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Answers<'a, S> {
                     let status = ParameterStatus::parse(&body)?;
                     self.parameters.set(status.name, status.value);
                 }
-                tag::NOTICE_RESPONSE if self.keeps_notices && self.notices.len() + body.len() < MAX_NOTICES => {
-                    notice_response(&mut self.notices, &body);
-                }
-                tag::NOTICE_RESPONSE | tag::NOTIFICATION_RESPONSE => {}
+                tag::NOTICE_RESPONSE => on_notice(&body),
+                tag::NOTIFICATION_RESPONSE => {}
                 tag::READY_FOR_QUERY if self.spare_ready > 0 => self.spare_ready -= 1,
                 found => {
                     self.spare_ready = 0;
@@ -135,64 +142,39 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Answers<'a, S> {
         }
     }
 
-    /// What a statement of [`bind_and_run`](crate::wire::bind_and_run) leads to: one row, or an error.
+    /// Reads what a statement of [`bind_and_run`](crate::wire::bind_and_run) leads to: one row, or an error.
     pub(crate) async fn expect_row(&mut self) -> Result<Answer, ExchangeError> {
-        let steps = [tag::PARSE_COMPLETE, tag::BIND_COMPLETE, tag::DATA_ROW, tag::COMMAND_COMPLETE];
-        let mut row = Vec::new();
-        for step in steps {
-            match self.next().await? {
-                (tag::DATA_ROW, body) if step == tag::DATA_ROW => {
-                    row = DataRow::parse(&body)?.into_iter().map(|column| column.map(<[u8]>::to_vec)).collect();
-                }
-                (found, _) if found == step => {}
-                (tag::ERROR_RESPONSE, body) => {
-                    self.expect_idle().await?;
-                    return Ok(Answer::Error(body.to_vec()));
-                }
-                (found, _) => return Err(ExchangeError::Unexpected(char::from(found))),
-            }
-        }
-        self.expect_idle().await?;
-        Ok(Answer::Row(row))
+        self.read(Replies::statement()).await
     }
 
-    /// The result of one FunctionCall, or an error.
-    pub(super) async fn expect_result(&mut self) -> Result<Result<Option<Vec<u8>>, Vec<u8>>, ExchangeError> {
-        let result = match self.next().await? {
-            (tag::FUNCTION_CALL_RESPONSE, body) => Ok(FunctionCallResponse::parse(&body)?.map(<[u8]>::to_vec)),
-            (tag::ERROR_RESPONSE, body) => Err(body.to_vec()),
-            (found, _) => return Err(ExchangeError::Unexpected(char::from(found))),
-        };
-        self.expect_idle().await?;
-        Ok(result)
-    }
-
-    /// The result of [`ask_echo`].
-    pub(crate) async fn expect_echo(&mut self, echo: &Echo) -> Result<(), ExchangeError> {
-        match self.expect_result().await? {
-            Ok(Some(value)) if echo.is(&value) => Ok(()),
-            Ok(_) => Err(ExchangeError::Foreign),
-            Err(body) => Err(ExchangeError::Failed(ErrorFields::new(&body).summary())),
-        }
-    }
-
-    /// The results of so many calls as a row, or the first error.
+    /// Reads the results of so many calls as a row, or the first error.
     pub(super) async fn expect_results(&mut self, count: usize) -> Result<Answer, ExchangeError> {
-        self.expect_results_noting(count, 0..0).await
+        self.read(Replies::calls(count)).await
     }
 
-    /// The same, with the notices of some of them kept.
-    async fn expect_results_noting(&mut self, count: usize, noted: Range<usize>) -> Result<Answer, ExchangeError> {
-        let (mut row, mut error) = (Vec::with_capacity(count), None);
-        for call in 0..count {
-            self.keeps_notices = noted.contains(&call);
-            match self.expect_result().await? {
-                Ok(value) => row.push(value),
-                Err(body) => error = error.or(Some(body)),
+    /// Reads the result of [`ask_echo`].
+    pub(crate) async fn expect_echo(&mut self, echo: &Echo) -> Result<(), ExchangeError> {
+        let answer = self.read(Replies::calls(1)).await?;
+        Ok(check_echo(echo, &answer)?)
+    }
+
+    async fn read(&mut self, mut replies: Replies) -> Result<Answer, ExchangeError> {
+        loop {
+            let (tag, body) = self.next().await?;
+            if let Some(answer) = replies.on(Frame { tag, body: &body }).map_err(ExchangeFault::from)? {
+                return Ok(answer);
             }
         }
-        self.keeps_notices = false;
-        Ok(error.map_or(Answer::Row(row), Answer::Error))
+    }
+
+    async fn read_exchange(&mut self, mut exchange: Exchange) -> Result<Answer, ExchangeError> {
+        loop {
+            let (tag, body) = self.next().await?;
+            if let Some(answer) = exchange.on(Frame { tag, body: &body })? {
+                self.expect_silence()?;
+                return Ok(answer);
+            }
+        }
     }
 
     /// Nothing may be left.
@@ -204,11 +186,6 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Answers<'a, S> {
     }
 }
 
-/// Appends the call with which an exchange begins and ends.
-pub(crate) fn ask_echo(echo: &Echo, out: &mut Vec<u8>) {
-    function_call(out, BuiltIn::TextIn.into(), &[echo.text().as_bytes()]);
-}
-
 /// Sends the bytes of a statement with one row, outside of a transaction, and reads what comes of it.
 pub(crate) async fn run_statement<S>(
     conn: &mut Conn<S>,
@@ -218,33 +195,63 @@ pub(crate) async fn run_statement<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let echo = Echo::new();
-    send(conn, &between_echoes(&echo, messages)).await?;
-    let mut answers = Answers::new(conn, parameters);
-    answers.expect_echo(&echo).await?;
-    let answer = answers.expect_row().await?;
-    answers.expect_echo(&echo).await?;
-    answers.expect_silence()?;
-    Ok(answer)
+    let mut messages = messages.to_vec();
+    let exchange = Exchange::between_echoes(&mut messages, Replies::statement());
+    send(conn, &messages).await?;
+    Answers::new(conn, parameters).read_exchange(exchange).await
 }
 
-/// Sends calls, and reads what comes of them, and the notices that the client is to see.
-pub(crate) async fn run_calls<S>(
+/// Why a context is not in force on a connection.
+#[derive(Debug)]
+pub(crate) enum SetContextError {
+    /// The connection is of no use; another one may be.
+    Exchange(ExchangeError),
+    /// The server refuses what is to be set: the body of its ErrorResponse. The connection has to be reset.
+    Refused(Vec<u8>),
+    Context(InjectionError),
+}
+
+impl From<ExchangeError> for SetContextError {
+    fn from(error: ExchangeError) -> Self {
+        Self::Exchange(error)
+    }
+}
+
+impl From<SetupError> for SetContextError {
+    fn from(error: SetupError) -> Self {
+        match error {
+            SetupError::Exchange(fault) => Self::Exchange(fault.into()),
+            SetupError::Refused(body) => Self::Refused(body),
+            SetupError::Context(error) => Self::Context(error),
+        }
+    }
+}
+
+/// Sends what the setup asks for, beginning with `first`, until the context is in force. Not to be cancelled without closing the
+/// connection.
+pub(crate) async fn set_context<S>(
     conn: &mut Conn<S>,
     parameters: &mut Parameters,
-    calls: &Calls,
-) -> Result<(Answer, Vec<u8>), ExchangeError>
+    setup: &mut ContextSetup,
+    first: ToSend,
+) -> Result<Confirmed, SetContextError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let echo = Echo::new();
-    send(conn, &between_echoes(&echo, &calls.messages)).await?;
+    send(conn, &first.messages).await?;
     let mut answers = Answers::new(conn, parameters);
-    answers.expect_echo(&echo).await?;
-    let answer = answers.expect_results_noting(calls.count, calls.noted.clone()).await?;
-    answers.expect_echo(&echo).await?;
-    answers.expect_silence()?;
-    Ok((answer, answers.notices))
+    loop {
+        let (tag, body) = answers.next_noting(|notice| setup.on_notice(notice)).await?;
+        let progress = setup.on(Frame { tag, body: &body });
+        if !matches!(progress, Ok(Progress::More)) {
+            answers.expect_silence()?;
+        }
+        match progress? {
+            Progress::More => {}
+            Progress::Send(next) => send(answers.conn, &next.messages).await?,
+            Progress::Confirmed(confirmed) => return Ok(confirmed),
+        }
+    }
 }
 
 /// One round trip without effect.
@@ -258,14 +265,6 @@ where
     let mut answers = Answers::new(conn, parameters);
     answers.expect_echo(&echo).await?;
     answers.expect_silence()
-}
-
-fn between_echoes(echo: &Echo, messages: &[u8]) -> Vec<u8> {
-    let mut all = Vec::with_capacity(messages.len() + 128);
-    ask_echo(echo, &mut all);
-    all.extend_from_slice(messages);
-    ask_echo(echo, &mut all);
-    all
 }
 
 pub(crate) async fn send<S>(conn: &mut Conn<S>, messages: &[u8]) -> Result<(), ExchangeError>

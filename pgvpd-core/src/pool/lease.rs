@@ -10,12 +10,12 @@ use super::ledger::Term;
 use super::limits::PoolLimits;
 use super::servers::Entry;
 use super::{PoolKey, Pools, Waiter};
-use crate::context::Facts;
+use crate::context::Attachment;
 use crate::net::{Conn, Socket};
 use crate::pool::exchange::{self, ExchangeError};
 use crate::sessions::SessionId;
 use crate::upstream::{Parameters, UpstreamError};
-use crate::wire::{CancelKey, Function};
+use crate::wire::CancelKey;
 
 /// A connection of a pool.
 pub(super) struct Pooled {
@@ -36,16 +36,6 @@ impl Drop for Pooled {
     fn drop(&mut self) {
         count(&self.counters.discards);
     }
-}
-
-/// What a connection's contexts are signed for, and the functions that move and read it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Attachment {
-    pub(crate) facts: Facts,
-    /// `pgvpd.attach()`
-    pub(crate) attach: Function,
-    /// `public.pgvpd_context(text)`
-    pub(crate) verifier: Function,
 }
 
 impl fmt::Debug for Pooled {

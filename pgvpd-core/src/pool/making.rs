@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use tracing::{debug, warn};
 
-use super::{Answer, ExchangeError, PoolKey, run_statement};
+use super::{ExchangeError, PoolKey, run_statement};
 use crate::config::Config;
 use crate::context::{NOTE, SessionSettings, SettingsKey, survey_settings};
 use crate::shared::Shared;
 use crate::upstream::{UpstreamError, UpstreamLogin, UpstreamSession};
-use crate::wire::{ErrorFields, bind_values};
+use crate::wire::{Answer, ErrorFields, bind_values};
 
 /// How often a connection is made before the next attempt to make one: each finds what the role has set since the one before.
 const MAX_ATTEMPTS: usize = 6;

@@ -22,11 +22,11 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
-pub(crate) use exchange::{Answer, Answers, ExchangeError, ask_echo, run_calls, run_statement, send};
+pub(crate) use exchange::{Answers, ExchangeError, SetContextError, run_statement, send, set_context};
 pub(crate) use figures::Retired;
 use figures::{PoolCounters, count};
 pub use figures::{PoolStats, PoolStatus};
-pub(crate) use lease::{Attachment, Lease};
+pub(crate) use lease::Lease;
 use lease::{Place, Pooled};
 pub(crate) use ledger::PoolFigures;
 use ledger::{Ledger, Offer, OnePool, Term, Turn};

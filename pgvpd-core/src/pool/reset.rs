@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::exchange::{Answer, Answers, ExchangeError, ask_echo, send};
-use crate::context::{Facts, TOKEN};
+use super::exchange::{Answers, ExchangeError, send};
+use crate::context::{Facts, TOKEN, ask_echo};
 use crate::net::Conn;
 use crate::random::{Echo, random_bytes};
 use crate::tenant::VariableName;
 use crate::upstream::Parameters;
-use crate::wire::{BuiltIn, ErrorFields, Function, TransactionStatus, function_call, query};
+use crate::wire::{Answer, BuiltIn, ErrorFields, Function, TransactionStatus, function_call, query};
 
 /// How long all of it may take.
 const RESET_TIMEOUT: Duration = Duration::from_secs(5);

@@ -10,12 +10,12 @@ use tracing::warn;
 
 use super::definition::{Resolver, Source};
 use super::fault::{Fault, MAX_VALUES, is_unavailable};
-use crate::context::{Facts, InjectionError, Scope, Token};
+use crate::context::{ATTACH, Facts, InjectionError, Scope, Token, ask_echo, read_facts};
 use crate::net::Conn;
-use crate::pool::{Answer, Answers, ExchangeError, ask_echo, run_statement, send};
+use crate::pool::{Answers, ExchangeError, run_statement, send};
 use crate::random::Echo;
 use crate::upstream::Parameters;
-use crate::wire::{DataRow, ErrorFields, RowDescription, bind_values, bind_values_described, tag};
+use crate::wire::{Answer, DataRow, ErrorFields, RowDescription, bind_values, bind_values_described, tag};
 
 /// A resolver and what it is asked about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -37,9 +37,6 @@ const GRACE: Duration = Duration::from_secs(1);
 /// Rows that are asked for: the second one shows that there are several.
 const ROWS: u32 = 2;
 
-/// The facts that contexts on a connection are signed for.
-const ATTACH: &str = "SELECT pgvpd.attach()::pg_catalog.text";
-
 /// Asks what contexts on this connection are to be signed for. What was signed before is void then.
 pub(super) async fn attach<S>(conn: &mut Conn<S>, parameters: &mut Parameters) -> Result<Facts, Fault>
 where
@@ -56,10 +53,7 @@ fn facts(answer: Answer) -> Result<Facts, Fault> {
             Err(Fault::Context(InjectionError::NotInstalled))
         }
         Answer::Error(body) => Err(Fault::Failed(ErrorFields::new(&body).summary().into())),
-        Answer::Row(row) => {
-            let facts = row.first().and_then(Option::as_deref).and_then(Facts::parse);
-            facts.ok_or(Fault::Context(InjectionError::NoFacts))
-        }
+        Answer::Row(row) => read_facts(&row).map_err(Fault::Context),
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) struct TenantLogin {
     pub(super) client: AdmittedClient,
     pub(super) identity: Identity,
     /// The context, role and settings to be in force.
-    pub(super) injection: Injection,
+    pub(super) injection: Arc<Injection>,
     pub(super) route: Route,
 }
 
@@ -172,7 +172,7 @@ impl Arrival {
 
 /// What a tenant's session is to have.
 struct Routed {
-    injection: Injection,
+    injection: Arc<Injection>,
     database: Box<str>,
     route: Route,
 }
@@ -204,7 +204,7 @@ fn route(client: &StartupMessage, identity: &Identity, shared: &Shared, config: 
             };
             startup.parameters.extend(settings.iter().flat_map(|settings| settings.pins()).cloned());
             let packet = startup.encode().ok_or(LoginError::StartupTooLong)?;
-            Ok(Routed { injection, database, route: Route::Passthrough { packet, settings } })
+            Ok(Routed { injection: Arc::new(injection), database, route: Route::Passthrough { packet, settings } })
         }
         PoolMode::Session => {
             let startup = tenant_startup(client, identity, Vec::new()).map_err(Refusal::from)?;
@@ -212,7 +212,7 @@ fn route(client: &StartupMessage, identity: &Identity, shared: &Shared, config: 
             let database: Box<str> = startup.parameter("database").unwrap_or(identity.named_role()).into();
             let injection = Injection::on_pooled(identity, role, preferences);
             let injection = injection.signed(config.signing.as_ref(), &database, identity.role());
-            Ok(Routed { injection, database, route: Route::Pool })
+            Ok(Routed { injection: Arc::new(injection), database, route: Route::Pool })
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::wire::{query, ready_for_query};
 /// A session whose context a reset takes away.
 fn keeper() -> Keeper {
     let identity = IdentityRules::for_tests(&["app.current_tenant_id"]).identify("app.acme").expect("valid");
-    Keeper::new(Injection::new(&identity, identity.role(), false), None, true)
+    Keeper::new(Injection::new(&identity, identity.role(), false).into(), None, true)
 }
 
 /// A gate, and what is on its two sides.

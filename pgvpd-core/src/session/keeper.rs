@@ -2,45 +2,26 @@
 //! needs it. What waits meanwhile is the [`Gate`](super::gate::Gate)'s matter.
 //!
 //! ```text
-//!           RESET, or a rollback of what was put back             the next request: the context
-//! InForce ──────────────────────────────────────────► Lost ────────────────────────────────────► Restoring
-//!    ▲                                                 │                                           │   ▲
-//!    │                              DISCARD ALL, where │ the next request:               confirmed │   │ a new signature
-//!    │                             a nonce is bound to ▼ a new nonce                               │   │
-//!    │                                             Attaching ──────────────────────────────────────┼───┘
-//!    └─────────────────────────────────────────────────────────────────────────────────────────────┘
+//!           RESET, or a rollback of what was put back             the next request: a ContextSetup
+//! InForce ──────────────────────────────────────────► Lost ─────────────────────────────────────► Restoring
+//!    ▲                                                                                                │
+//!    └────────────────────────────────────────────────────────────────────────────────── confirmed ───┘
 //! ```
 //!
 //! Where the client's extended queries are not followed by a Sync yet, the exchange has none either: its end is a Flush's, so
 //! that the client's transaction stays one.
 
+use std::sync::Arc;
+
 use super::relay::RelayEnd;
-use crate::context::{Injection, InjectionError, Outcome, Token};
+use crate::context::{ContextSetup, ExchangeFault, Injection, InjectionError, Lost, Progress, SetupError, Token};
 use crate::error::Refusal;
-use crate::random::Echo;
 use crate::resets::{Loss, Reset};
 use crate::tenant::VariableName;
-use crate::wire::{DataRow, ErrorFields, Frame, Parsed, Severity, TransactionStatus, flush, frame, query, sync, tag};
+use crate::wire::{ErrorFields, Frame, Parsed, ReplyError, Severity, TransactionStatus, frame, query, tag};
 
 /// The longest message while the context is put back.
 const MAX_MESSAGE: usize = 256 * 1024;
-
-/// The answers to [`Injection::attach`] and [`Injection::restore`].
-const ANSWERS: [u8; 7] = [
-    tag::PARSE_COMPLETE,
-    tag::BIND_COMPLETE,
-    tag::DATA_ROW,
-    tag::COMMAND_COMPLETE,
-    tag::CLOSE_COMPLETE,
-    tag::CLOSE_COMPLETE,
-    tag::READY_FOR_QUERY,
-];
-
-/// The same without the last, which is a Sync's.
-const UNSYNCED_ANSWERS: &[u8] = match ANSWERS.split_last() {
-    Some((_, answers)) => answers,
-    None => &[],
-};
 
 /// The answers to a query that fails, and the code with which this one does.
 const REFUSED: [u8; 2] = [tag::ERROR_RESPONSE, tag::READY_FOR_QUERY];
@@ -53,7 +34,7 @@ const REFUSED_QUERY: &str = "pgvpd refused a query with statements that need the
 
 /// The context of one session.
 pub(super) struct Keeper {
-    injection: Injection,
+    injection: Arc<Injection>,
     /// Signed contexts, the one in force at the end.
     tokens: Vec<Token>,
     /// The connection is this session's own, and goes with it.
@@ -62,43 +43,17 @@ pub(super) struct Keeper {
     /// It was put back inside a transaction: a rollback takes it away again.
     is_put_back_inside: bool,
     state: State,
+    /// Bytes of the server's that are no whole message yet.
+    received: Vec<u8>,
 }
 
-/// What a statement of the client's has taken away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Lost {
-    Context,
-    /// And the nonce, to which the signed context was bound.
-    Nonce,
-}
-
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum State {
     Settled,
-    Attaching(Exchange),
-    Restoring(Exchange),
-    /// A query of the client's is refused.
-    Refusing(Exchange),
-}
-
-/// The server's answers so far, and how many of them were due.
-#[derive(Debug, PartialEq, Eq)]
-struct Exchange {
-    /// What the row has to bring back.
-    echo: Echo,
-    received: Vec<u8>,
-    due: &'static [u8],
-    step: usize,
-    row: Vec<u8>,
-    /// It ends with a Sync.
-    is_synced: bool,
-}
-
-/// The row of a statement whose answers have all come, and what follows them.
-struct Answered {
-    row: Vec<u8>,
-    rest: Vec<u8>,
-    is_synced: bool,
+    /// The context is being put back.
+    Restoring(Box<ContextSetup>),
+    /// A query of the client's is refused; so many of the messages that answer it have come.
+    Refusing(usize),
 }
 
 /// What the server's bytes amount to while the context is put back.
@@ -113,7 +68,7 @@ pub(super) struct Restored {
 
 impl Keeper {
     /// For a session whose context is confirmed; `is_own` where its connection goes with it.
-    pub(super) fn new(injection: Injection, token: Option<Token>, is_own: bool) -> Self {
+    pub(super) fn new(injection: Arc<Injection>, token: Option<Token>, is_own: bool) -> Self {
         Self {
             injection,
             tokens: token.into_iter().collect(),
@@ -121,6 +76,7 @@ impl Keeper {
             lost: None,
             is_put_back_inside: false,
             state: State::Settled,
+            received: Vec::new(),
         }
     }
 
@@ -130,7 +86,7 @@ impl Keeper {
         if self.injection.signature().is_some() && !self.is_nonce_bound() {
             return false;
         }
-        self.injection = self.injection.clone().with_found(found);
+        self.injection = Arc::new(Injection::clone(&self.injection).with_found(found));
         let lost = if self.injection.signature().is_some() { Lost::Nonce } else { Lost::Context };
         self.lost = self.lost.max(Some(lost));
         true
@@ -181,31 +137,23 @@ impl Keeper {
 
     /// True while answers are the keeper's.
     pub(super) fn is_busy(&self) -> bool {
-        self.state != State::Settled
+        !matches!(self.state, State::Settled)
     }
 
     /// The messages that put the context back, or ask for what is needed to, where it is lost. Only to be sent where messages may be
     /// put in, with a Sync at the end or a Flush.
     pub(super) fn restoration(&mut self, is_synced: bool) -> Option<Vec<u8>> {
-        let (exchange, mut messages) = (Exchange::new(is_synced), Vec::new());
-        match self.lost.take()? {
-            Lost::Context => {
-                self.injection.restore(self.tokens.last(), &exchange.echo, &mut messages);
-                self.state = State::Restoring(exchange);
-            }
-            Lost::Nonce => {
-                self.injection.attach(&exchange.echo, &mut messages);
-                self.state = State::Attaching(exchange);
-            }
-        }
-        Some(ended(messages, is_synced))
+        let (lost, tokens) = (self.lost.take()?, self.tokens.clone());
+        let (setup, request) = ContextSetup::restore(&self.injection, tokens, lost, self.is_own, is_synced);
+        self.state = State::Restoring(Box::new(setup));
+        Some(request.messages)
     }
 
     /// What is sent in place of a query that is refused.
     pub(super) fn refuse(&mut self) -> Vec<u8> {
         let mut message = Vec::new();
         query(&mut message, REFUSED_QUERY);
-        self.state = State::Refusing(Exchange { due: &REFUSED, ..Exchange::new(true) });
+        self.state = State::Refusing(0);
         message
     }
 
@@ -217,114 +165,81 @@ impl Keeper {
         mut aside: impl FnMut(Frame<'_>),
     ) -> Result<Restored, RelayEnd> {
         let mut restored = Restored { for_client: Vec::new(), rest: None, for_server: None };
-        let mut chunk = chunk.to_vec();
-        loop {
-            let (State::Attaching(exchange) | State::Restoring(exchange) | State::Refusing(exchange)) = &mut self.state
-            else {
-                restored.rest = Some(chunk);
-                return Ok(restored);
-            };
-            exchange.received.append(&mut chunk);
-            let Some(Answered { row, rest, is_synced }) = exchange.read(&mut restored.for_client, &mut aside)? else {
-                return Ok(restored);
-            };
-            chunk = rest;
-            let refused = |error: InjectionError| RelayEnd::Refused(Refusal::from(error));
-            let state = std::mem::replace(&mut self.state, State::Settled);
-            let (State::Attaching(Exchange { echo, .. }) | State::Restoring(Exchange { echo, .. })) = &state else {
-                continue;
-            };
-            let row = DataRow::parse(&row).map_err(RelayEnd::UpstreamProtocol)?;
-            if let State::Attaching(_) = state {
-                let facts = Injection::attached(&row, echo).map_err(refused)?;
-                // A pool's next session must not be able to use what is signed now.
-                if !self.is_own && !facts.can_be_voided() {
-                    return Err(refused(InjectionError::NoFacts));
-                }
-                self.tokens = self.injection.signature().map(|it| it.tokens(facts)).unwrap_or_default();
-                self.lose();
-                restored.for_server = self.restoration(is_synced);
-                continue;
-            }
-            match self.injection.confirm_restored(&row, self.tokens.last(), echo).map_err(refused)? {
-                Outcome::Confirmed(_) => {
-                    self.is_put_back_inside |= !is_synced || status != TransactionStatus::Idle;
-                }
-                // The key has expired, or is known no more.
-                Outcome::Unverified if self.tokens.len() > 1 => {
-                    self.tokens.pop();
-                    self.lose();
-                }
-                Outcome::Unverified => return Err(refused(InjectionError::NotVerified)),
-                Outcome::Attached(_) => return Err(refused(InjectionError::NotConfirmed)),
-            }
-        }
-    }
-}
-
-/// The messages, with a Sync at their end or a Flush.
-fn ended(mut messages: Vec<u8>, is_synced: bool) -> Vec<u8> {
-    if !is_synced {
-        let mut last = Vec::new();
-        sync(&mut last);
-        messages.truncate(messages.len().saturating_sub(last.len()));
-        flush(&mut messages);
-    }
-    messages
-}
-
-impl Exchange {
-    fn new(is_synced: bool) -> Self {
-        let due: &[u8] = if is_synced { &ANSWERS } else { UNSYNCED_ANSWERS };
-        Self { echo: Echo::new(), received: Vec::new(), due, step: 0, row: Vec::new(), is_synced }
-    }
-
-    /// Reads on. Gives the row and what follows the last answer once all have come.
-    fn read(
-        &mut self,
-        for_client: &mut Vec<u8>,
-        aside: &mut impl FnMut(Frame<'_>),
-    ) -> Result<Option<Answered>, RelayEnd> {
-        let (mut used, is_refusal) = (0, self.due == REFUSED);
-        while let Some(&due) = self.due.get(self.step) {
-            let rest = self.received.get(used..).unwrap_or_default();
+        let mut received = std::mem::take(&mut self.received);
+        received.extend_from_slice(chunk);
+        let mut used = 0;
+        while self.is_busy() {
+            let rest = received.get(used..).unwrap_or_default();
             let (message, size) = match frame(rest, MAX_MESSAGE).map_err(RelayEnd::UpstreamProtocol)? {
                 Parsed::Complete(message, size) => (message, size),
                 Parsed::Incomplete => {
-                    self.received.drain(..used);
-                    return Ok(None);
+                    received.drain(..used);
+                    self.received = received;
+                    return Ok(restored);
                 }
             };
             let bytes = rest.get(..size).unwrap_or_default();
             match message.tag {
                 tag::NOTICE_RESPONSE | tag::NOTIFICATION_RESPONSE | tag::PARAMETER_STATUS => {
                     aside(message);
-                    for_client.extend_from_slice(bytes);
+                    restored.for_client.extend_from_slice(bytes);
                 }
-                tag::ERROR_RESPONSE if is_refusal && due == tag::ERROR_RESPONSE => {
+                _ if matches!(self.state, State::Refusing(_)) => {
                     aside(message);
-                    match ErrorFields::new(message.body).code().as_deref() {
-                        Some(SYNTAX_ERROR) => Refusal::cut_off().encode_as(Severity::Error, for_client),
-                        // Its own words: the transaction had failed already, or somebody has cancelled it.
-                        _ => for_client.extend_from_slice(bytes),
-                    }
-                    self.step += 1;
+                    self.on_refused(message, bytes, &mut restored.for_client)?;
                 }
-                found if found == due => {
-                    if is_refusal {
-                        aside(message);
-                        for_client.extend_from_slice(bytes);
-                    } else if found == tag::DATA_ROW {
-                        self.row = message.body.to_vec();
-                    }
-                    self.step += 1;
-                }
-                found => return Err(RelayEnd::Refused(Refusal::context_lost(char::from(found)))),
+                _ => restored.for_server = self.on_restoring(message, status)?.or(restored.for_server),
             }
             used += size;
         }
-        let (rest, row) = (self.received.split_off(used), std::mem::take(&mut self.row));
-        Ok(Some(Answered { row, rest, is_synced: self.is_synced }))
+        restored.rest = Some(received.split_off(used));
+        Ok(restored)
+    }
+
+    /// Takes an answer while the context is put back. Returns what the server is to be sent next.
+    fn on_restoring(&mut self, message: Frame<'_>, status: TransactionStatus) -> Result<Option<Vec<u8>>, RelayEnd> {
+        let State::Restoring(setup) = &mut self.state else { return Ok(None) };
+        match setup.on(message).map_err(|error| failed(error, message))? {
+            Progress::More => Ok(None),
+            Progress::Send(request) => Ok(Some(request.messages)),
+            Progress::Confirmed(_) => {
+                self.is_put_back_inside |= !setup.is_synced() || status != TransactionStatus::Idle;
+                if let State::Restoring(setup) = std::mem::replace(&mut self.state, State::Settled) {
+                    (self.tokens, _) = setup.into_parts();
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Takes an answer to a query that is refused.
+    fn on_refused(&mut self, message: Frame<'_>, bytes: &[u8], for_client: &mut Vec<u8>) -> Result<(), RelayEnd> {
+        let State::Refusing(step) = &mut self.state else { return Ok(()) };
+        if REFUSED.get(*step) != Some(&message.tag) {
+            return Err(RelayEnd::Refused(Refusal::context_lost(char::from(message.tag))));
+        }
+        match ErrorFields::new(message.body).code().as_deref() {
+            Some(SYNTAX_ERROR) if message.tag == tag::ERROR_RESPONSE => {
+                Refusal::cut_off().encode_as(Severity::Error, for_client);
+            }
+            // Its own words: the transaction had failed already, or somebody has cancelled it.
+            _ => for_client.extend_from_slice(bytes),
+        }
+        *step += 1;
+        if *step == REFUSED.len() {
+            self.state = State::Settled;
+        }
+        Ok(())
+    }
+}
+
+/// The end of a session whose context cannot be put back.
+fn failed(error: SetupError, message: Frame<'_>) -> RelayEnd {
+    match error {
+        SetupError::Context(error) => RelayEnd::Refused(error.into()),
+        SetupError::Exchange(ExchangeFault::Reply(ReplyError::Malformed(error))) => RelayEnd::UpstreamProtocol(error),
+        SetupError::Exchange(_) => RelayEnd::Refused(Refusal::context_lost(char::from(message.tag))),
+        SetupError::Refused(_) => RelayEnd::Refused(Refusal::context_lost(char::from(tag::ERROR_RESPONSE))),
     }
 }
 

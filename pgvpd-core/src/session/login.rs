@@ -2,19 +2,15 @@
 //! server's answer is checked, the context is set, and only then is ReadyForQuery passed on. No I/O.
 //!
 //! ```text
-//!                AuthenticationOk            ReadyForQuery             rows confirmed, ReadyForQuery
-//! Authenticating ────────────────► Starting ──┬────────────► Showing ─────────────────────────────────► Ready
-//!   ▲        │ request                        │                 │ other rows, an error
-//!   │        ▼                                │                 ▼       row confirmed, ReadyForQuery
-//!   └─ one client reply                       ├────────────► Injecting ───────────────────────────────► Ready
-//!                                             └ bypass user ──────────────────────────────────────────► Ready
+//!                AuthenticationOk            ReadyForQuery                  confirmed, ReadyForQuery
+//! Authenticating ────────────────► Starting ──┬────────────► Setting ─────────────────────────────────► Ready
+//!   ▲        │ request                        └ bypass user ──────────────────────────────────────────► Ready
+//!   │        ▼
+//!   └─ one client reply
 //!
-//! Showing: the startup parameters have set everything, and the server is asked what is in force. Where something has
-//! come between, such as a pooler that drops parameters, Injecting sets it.
-//!
-//! Checking, before either, where the role has not been asked about of late: policies must be able to hold it.
-//! Injecting, where the context is signed: the row brings what a signature is bound to ─► Signing ─► row confirmed ─► Ready.
-//! A database that does not verify it is tried with the next key; after the last the login is refused.
+//! Checking, before Setting, if the role has not been asked about recently: policies must be able to hold it.
+//! Resolving, before Setting, if resolvers work out a part of the context.
+//! Setting is the matter of ContextSetup.
 //!
 //! in every state: ErrorResponse ─► passed on, end.  Anything unexpected ─► refusal, end.
 //! ```
@@ -24,27 +20,25 @@ mod context;
 #[path = "login_settings.rs"]
 mod settings;
 
+use std::sync::Arc;
+
 use zeroize::Zeroizing;
 
 use self::settings::Settings;
 use super::login_error::{LoginEnd, LoginError};
-use super::login_statement::Statement;
 use super::login_terms::Reply;
 pub(super) use super::login_terms::{Legs, LoggedIn, Negotiation, Permit, Who, warn_of_role};
 use crate::auth::{SCRAM_SHA_256, md5_password};
-use crate::context::RoleCheck;
-use crate::context::{Facts, Outcome, RoleFault, Token};
+use crate::context::{ContextSetup, Facts, Injection, RoleCheck};
 use crate::tenant::VariableName;
 use crate::wire::{
-    Authentication, BackendKeyData, CancelKey, ErrorFields, Frame, ParameterStatus, ProtocolVersion, TransactionStatus,
-    authentication_cleartext_password, authentication_sasl, negotiate_protocol_version, password_message, tag,
+    Authentication, BackendKeyData, CancelKey, ErrorFields, Frame, ParameterStatus, ProtocolVersion, Replies,
+    TransactionStatus, authentication_cleartext_password, authentication_sasl, negotiate_protocol_version,
+    password_message, tag,
 };
 
 /// Server encodings under which the bytes of a startup parameter are the characters that the proxy means.
 const UTF8_ENCODINGS: &[&[u8]] = &[b"UTF8", b"SQL_ASCII"];
-
-/// Rows that are kept of the answer to SHOW: 32 context variables, role and is_superuser are fewer.
-const MAX_SHOWN: usize = 64;
 
 #[derive(Debug)]
 enum State {
@@ -55,23 +49,9 @@ enum State {
     /// Others work out what is to be set.
     Resolving,
     /// Whether policies hold the role.
-    Checking {
-        statement: Statement,
-        fault: Option<Result<(), RoleFault>>,
-    },
-    /// Values as far as they have come; `None` once it is clear that they are not what is to be.
-    Showing {
-        rows: Option<Vec<Vec<u8>>>,
-    },
-    /// Setting everything, or a signed context when all else is set.
-    Injecting {
-        statement: Statement,
-        outcome: Option<Outcome>,
-        /// The context that is being set, and those to be tried after it.
-        tokens: Vec<Token>,
-        /// All else is set with it.
-        is_whole: bool,
-    },
+    Checking(Replies),
+    /// The context is being set.
+    Setting(Box<ContextSetup>),
     Ended,
 }
 
@@ -144,10 +124,11 @@ impl Login {
     /// Goes on with what resolvers have found; `facts`: what the context is to be signed for, where that is known.
     pub(super) fn resolved(&mut self, found: &[(VariableName, String)], facts: Option<Facts>) {
         if let Who::Tenant { identity, injection } = &self.who {
-            self.who = Who::Tenant { identity: identity.clone(), injection: injection.clone().with_found(found) };
+            let injection = Arc::new(Injection::clone(injection).with_found(found));
+            self.who = Who::Tenant { identity: identity.clone(), injection };
         }
         self.resolves = false;
-        self.inject(facts);
+        self.set_context(|injection| ContextSetup::at_login_with(injection, facts));
     }
 
     /// True while the server waits for the client's reply; every other byte of the client's is held back.
@@ -186,10 +167,7 @@ impl Login {
             return settled;
         }
         match message.tag {
-            tag::ERROR_RESPONSE if self.may_go_on_after(message) => {
-                self.state = State::Showing { rows: None };
-                return Ok(None);
-            }
+            tag::ERROR_RESPONSE if self.tolerates(message) => return self.on_setting(message),
             tag::ERROR_RESPONSE => return Err(self.on_error(message)),
             tag::NOTICE_RESPONSE => {
                 append(&mut self.to_client, message);
@@ -204,9 +182,8 @@ impl Login {
         match &self.state {
             State::Authenticating => self.on_authentication(message).map(|()| None),
             State::Starting => self.on_starting(message),
-            State::Checking { .. } => self.on_checking(message),
-            State::Showing { .. } => self.on_showing(message),
-            State::Injecting { .. } => self.on_injecting(message),
+            State::Checking(_) => self.on_checking(message),
+            State::Setting(_) => self.on_setting(message),
             State::Lifting | State::Resolving | State::Ended => Err(unexpected(message).into()),
         }
     }
@@ -215,7 +192,8 @@ impl Login {
         let fields = ErrorFields::new(message.body);
         let text = fields.message().unwrap_or_default();
         self.note_end(&fields);
-        if let (State::Injecting { .. }, Who::Tenant { injection, .. }) = (&self.state, &self.who)
+        if let (State::Setting(setup), Who::Tenant { injection, .. }) = (&self.state, &self.who)
+            && setup.is_setting()
             && injection.is_not_installed(&fields)
         {
             return LoginError::NotInstalled.into();
@@ -347,6 +325,12 @@ impl Login {
         }
     }
 
+    /// With the settings that were undone, which a RESET would bring back.
+    fn with_undone(&mut self, injection: Arc<Injection>) -> Arc<Injection> {
+        let undone = self.take_undone();
+        if undone.is_empty() { injection } else { Arc::new(Arc::unwrap_or_clone(injection).preferring(undone)) }
+    }
+
     fn finish(&mut self, permit: Permit, ready: Frame<'_>) -> LoggedIn {
         append(&mut self.to_client, ready);
         self.state = State::Ended;
@@ -355,7 +339,7 @@ impl Login {
             cancel_key: self.cancel_key.take(),
             client_encoding: std::mem::take(&mut self.client_encoding),
             injection: match std::mem::replace(&mut self.who, Who::Bypass) {
-                Who::Tenant { injection, .. } => Some(injection.preferring(self.take_undone())),
+                Who::Tenant { injection, .. } => Some(self.with_undone(injection)),
                 Who::Bypass => None,
             },
         }

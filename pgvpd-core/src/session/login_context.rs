@@ -1,174 +1,106 @@
-//! The part of a login that sets the context, and has it confirmed: Checking, Showing and Injecting.
+//! The part of a login that asks about the role and has the context set: Checking and Setting.
 
-use super::{Frame, Login, LoginEnd, LoginError, MAX_SHOWN, State, unexpected};
-use crate::context::RoleCheck;
-use crate::context::{Facts, InjectionError, Outcome, Token, ask_about_role, read_about_role};
-use crate::session::login_statement::{Progress, Statement};
+use std::sync::Arc;
+
+use super::{Frame, Login, LoginEnd, LoginError, State, unexpected};
+use crate::context::{
+    ContextSetup, ExchangeFault, Injection, Progress, RoleCheck, SetupError, ToSend, ask_about_role, read_about_role,
+};
 use crate::session::login_terms::{LoggedIn, Permit, Who, warn_of_role};
-use crate::wire::{DataRow, ErrorFields, tag};
+use crate::wire::{Answer, ErrorFields, Replies, ReplyError};
 
 impl Login {
     /// Asks about the role where that is due, or for the context.
     pub(super) fn ask(&mut self) {
         if self.role_check.is_none() {
-            return self.set_context();
+            return self.go_on();
         }
         self.will_send();
         if let Who::Tenant { injection, .. } = &self.who {
             ask_about_role(injection.role(), &mut self.to_upstream);
         }
-        self.state = State::Checking { statement: Statement::default(), fault: None };
+        self.state = State::Checking(Replies::statement());
     }
 
     pub(super) fn on_checking(&mut self, message: Frame<'_>) -> Result<Option<LoggedIn>, LoginEnd> {
-        let State::Checking { statement, fault } = &mut self.state else { return Err(unexpected(message).into()) };
-        match statement.on(message).ok_or_else(|| unexpected(message))? {
-            Progress::Waits => {}
-            Progress::Row => {
-                let row = DataRow::parse(message.body).map_err(LoginError::UpstreamProtocol)?;
-                *fault = Some(read_about_role(&row).ok_or_else(|| unexpected(message))?);
-            }
-            Progress::Ready => {
-                let fault = fault.take().ok_or_else(|| unexpected(message))?;
-                self.require_idle(message)?;
-                match (fault, self.role_check) {
-                    (Err(fault), Some(RoleCheck::Warn)) => warn_of_role(self.who.role(), &fault),
-                    (Err(fault), _) => return Err(LoginError::Role(fault).into()),
-                    (Ok(()), _) => {}
-                }
-                self.set_context();
-            }
+        let State::Checking(replies) = &mut self.state else { return Err(unexpected(message).into()) };
+        let Some(answer) = replies.on(message).map_err(|error| wrong_reply(error, message))? else { return Ok(None) };
+        let Answer::Row(row) = answer else { return Err(unexpected(message).into()) };
+        let row: Vec<Option<&[u8]>> = row.iter().map(Option::as_deref).collect();
+        match (read_about_role(&row).ok_or_else(|| unexpected(message))?, self.role_check) {
+            (Err(fault), Some(RoleCheck::Warn)) => warn_of_role(self.who.role(), &fault),
+            (Err(fault), _) => return Err(LoginError::Role(fault).into()),
+            (Ok(()), _) => {}
         }
+        self.go_on();
         Ok(None)
     }
 
-    /// Asks what the startup packet has set, or sets it.
-    fn set_context(&mut self) {
+    /// Begins to set the context, or waits for what resolvers find.
+    fn go_on(&mut self) {
         if self.resolves {
             self.state = State::Resolving;
             // They are not asked under what the role has set.
             self.surveys();
-            return;
-        }
-        let mut question = Vec::new();
-        if let Who::Tenant { injection, .. } = &self.who
-            && injection.show(&mut question).is_some()
-        {
-            self.will_send();
-            self.to_upstream.extend(question);
-            self.has_sent_last();
-            self.state = State::Showing { rows: Some(Vec::new()) };
         } else {
-            self.inject(None);
+            self.set_context(ContextSetup::at_login);
         }
     }
 
-    /// The server does not know a variable that it was sent, or will not show it: the statement has yet to set it.
-    pub(super) fn may_go_on_after(&self, error: Frame<'_>) -> bool {
-        let fields = ErrorFields::new(error.body);
-        // `S` may be translated; poolers have only `S`.
-        let severity = fields.field(b'V').or_else(|| fields.field(b'S'));
-        matches!(self.state, State::Showing { .. }) && severity.is_some_and(|severity| severity == "ERROR")
+    /// Begins to set the context.
+    pub(super) fn set_context(&mut self, begin: impl FnOnce(&Arc<Injection>) -> (ContextSetup, ToSend)) {
+        let Who::Tenant { injection, .. } = &self.who else { return };
+        let (setup, first) = begin(injection);
+        self.state = State::Setting(Box::new(setup));
+        self.send(&first);
     }
 
-    pub(super) fn on_showing(&mut self, message: Frame<'_>) -> Result<Option<LoggedIn>, LoginEnd> {
-        let (State::Showing { rows }, Who::Tenant { injection, .. }) = (&mut self.state, &self.who) else {
-            return Err(unexpected(message).into());
-        };
-        match message.tag {
-            tag::ROW_DESCRIPTION | tag::COMMAND_COMPLETE => Ok(None),
-            tag::DATA_ROW => {
-                let row = DataRow::parse(message.body).map_err(LoginError::UpstreamProtocol)?;
-                match (row.as_slice(), &mut *rows) {
-                    ([Some(value)], Some(values)) if values.len() < MAX_SHOWN => values.push(value.to_vec()),
-                    _ => *rows = None,
-                }
+    fn send(&mut self, request: &ToSend) {
+        self.will_send();
+        self.to_upstream.extend_from_slice(&request.messages);
+        if request.may_be_last {
+            self.has_sent_last();
+        }
+    }
+
+    /// True if the context can still be set after this error.
+    pub(super) fn tolerates(&self, error: Frame<'_>) -> bool {
+        matches!(&self.state, State::Setting(setup) if setup.tolerates(&ErrorFields::new(error.body)))
+    }
+
+    pub(super) fn on_setting(&mut self, message: Frame<'_>) -> Result<Option<LoggedIn>, LoginEnd> {
+        let State::Setting(setup) = &mut self.state else { return Err(unexpected(message).into()) };
+        match setup.on(message).map_err(|error| refusal(error, message))? {
+            Progress::More => Ok(None),
+            Progress::Send(request) => {
+                self.send(&request);
                 Ok(None)
             }
-            tag::READY_FOR_QUERY => {
-                let confirmed = injection.confirm_shown(rows.as_deref().unwrap_or_default());
-                self.require_idle(message)?;
-                match confirmed {
-                    Ok(confirmed) => Ok(self.confirmed(Permit::Context(confirmed, None), message)),
-                    Err(InjectionError::Superuser) => Err(LoginError::Superuser.into()),
-                    Err(_) => {
-                        self.inject(None);
-                        Ok(None)
-                    }
-                }
-            }
-            _ => Err(unexpected(message).into()),
-        }
-    }
-
-    pub(super) fn inject(&mut self, facts: Option<Facts>) {
-        self.will_send();
-        if let Who::Tenant { injection, .. } = &self.who {
-            let tokens = injection.signature().zip(facts).map(|(signature, facts)| signature.tokens(facts));
-            let tokens = tokens.unwrap_or_default();
-            injection.request(tokens.last(), &mut self.to_upstream);
-            if injection.signature().is_none() || !tokens.is_empty() {
-                self.has_sent_last();
-            }
-            let statement = Statement::default();
-            self.state = State::Injecting { statement, outcome: None, tokens, is_whole: true };
-        }
-    }
-
-    pub(super) fn on_injecting(&mut self, message: Frame<'_>) -> Result<Option<LoggedIn>, LoginEnd> {
-        let (State::Injecting { statement, outcome, tokens, is_whole }, Who::Tenant { injection, .. }) =
-            (&mut self.state, &self.who)
-        else {
-            return Err(unexpected(message).into());
-        };
-        match statement.on(message).ok_or_else(|| unexpected(message))? {
-            Progress::Waits => Ok(None),
-            Progress::Row => {
-                let row = DataRow::parse(message.body).map_err(LoginError::UpstreamProtocol)?;
-                let confirmed = match tokens.last() {
-                    token if *is_whole => injection.confirm(&row, token),
-                    None => Err(InjectionError::NotConfirmed),
-                    Some(token) => injection.confirm_signed(&row, token),
+            Progress::Confirmed(confirmed) => {
+                let token = match std::mem::replace(&mut self.state, State::Ended) {
+                    State::Setting(setup) => setup.into_parts().0.pop(),
+                    _ => None,
                 };
-                *outcome = Some(confirmed.map_err(LoginError::from)?);
-                Ok(None)
-            }
-            Progress::Ready => {
-                let outcome = outcome.take().ok_or(LoginError::NotConfirmed)?;
-                let left = std::mem::take(tokens);
-                self.require_idle(message)?;
-                self.on_outcome(outcome, left, message)
+                Ok(self.confirmed(Permit::Context(confirmed, token), message))
             }
         }
     }
+}
 
-    /// Finishes, or goes on to the context that is to be signed.
-    fn on_outcome(
-        &mut self,
-        outcome: Outcome,
-        mut tokens: Vec<Token>,
-        ready: Frame<'_>,
-    ) -> Result<Option<LoggedIn>, LoginEnd> {
-        let Who::Tenant { injection, .. } = &self.who else { return Err(unexpected(ready).into()) };
-        match outcome {
-            Outcome::Confirmed(confirmed) => {
-                let token = tokens.pop();
-                return Ok(self.confirmed(Permit::Context(confirmed, token), ready));
-            }
-            Outcome::Attached(facts) => {
-                tokens = injection.signature().map(|it| it.tokens(facts)).unwrap_or_default();
-            }
-            Outcome::Unverified => {
-                tokens.pop();
-            }
-        }
-        let token = tokens.last().ok_or(LoginError::NotVerified)?;
-        let mut signing = Vec::new();
-        injection.sign(token, &mut signing);
-        self.will_send();
-        self.to_upstream.extend(signing);
-        self.has_sent_last();
-        self.state = State::Injecting { statement: Statement::default(), outcome: None, tokens, is_whole: false };
-        Ok(None)
+/// Why a login ends whose context cannot be set.
+fn refusal(error: SetupError, message: Frame<'_>) -> LoginError {
+    match error {
+        SetupError::Context(error) => error.into(),
+        SetupError::Exchange(ExchangeFault::Reply(error)) => wrong_reply(error, message),
+        // The login passes the server's errors on before they come here, and has no echoes.
+        SetupError::Exchange(_) | SetupError::Refused(_) => unexpected(message),
+    }
+}
+
+/// Why a login ends whose server answers something else.
+pub(super) fn wrong_reply(error: ReplyError, message: Frame<'_>) -> LoginError {
+    match error {
+        ReplyError::Malformed(error) => LoginError::UpstreamProtocol(error),
+        ReplyError::Unexpected(_) => unexpected(message),
     }
 }

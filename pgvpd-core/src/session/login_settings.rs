@@ -12,11 +12,11 @@
 
 use std::collections::VecDeque;
 
-use super::{Frame, Login, LoginEnd, LoginError, State, Statement, unexpected};
+use super::context::wrong_reply;
+use super::{Frame, Login, LoginEnd, LoginError, State, unexpected};
 use crate::context::{NOTE, SessionSettings, has_transaction_timeout, survey_settings, undo_settings};
-use crate::session::login_statement::Progress;
 use crate::session::login_terms::{LoggedIn, Permit};
-use crate::wire::{DataRow, ErrorFields, bind_values, query, tag};
+use crate::wire::{Answer, DataRow, ErrorFields, Replies, bind_values, query, tag};
 
 /// What there is to know of the settings, and how far the server has come with it.
 #[derive(Debug)]
@@ -46,8 +46,8 @@ enum Due {
     /// A query that lifts limits, and whether one of them came before it.
     Lift,
     Note,
-    Survey(Statement),
-    Undo(Statement),
+    Survey(Replies),
+    Undo(Replies),
     Reset,
 }
 
@@ -123,7 +123,7 @@ impl Settings {
     fn survey(&mut self, out: &mut Vec<u8>) {
         self.needs_survey = false;
         bind_values(out, &survey_settings(Some(&self.server_version)), &[]);
-        self.due.push_back(Due::Survey(Statement::default()));
+        self.due.push_back(Due::Survey(Replies::statement()));
     }
 
     fn noted(&mut self, note: &str) {
@@ -163,24 +163,18 @@ impl Settings {
                 let row = DataRow::parse(message.body).map_err(LoginError::UpstreamProtocol)?;
                 self.note = row.first().copied().flatten().map(|note| String::from_utf8_lossy(note).into_owned());
             }
-            (Due::Survey(statement) | Due::Undo(statement), _) => {
-                let is_survey = self.undone.is_empty();
-                match statement.on(message).ok_or_else(|| unexpected(message))? {
-                    Progress::Waits => {}
-                    Progress::Row if is_survey => {
-                        let row = DataRow::parse(message.body).map_err(LoginError::UpstreamProtocol)?;
-                        self.surveyed(row.first().copied().flatten())?;
-                    }
-                    Progress::Row => {}
-                    Progress::Ready => {
-                        let was_survey = matches!(self.due.pop_front(), Some(Due::Survey(_)));
-                        if was_survey && !self.undone.is_empty() {
-                            undo_settings(&self.undone, out);
-                            self.due.push_back(Due::Undo(Statement::default()));
-                        }
-                        return Ok(true);
+            (Due::Survey(replies) | Due::Undo(replies), _) => {
+                let answer = replies.on(message).map_err(|error| wrong_reply(error, message))?;
+                let Some(answer) = answer else { return Ok(false) };
+                let Answer::Row(row) = answer else { return Err(unexpected(message)) };
+                if let Some(Due::Survey(_)) = self.due.pop_front() {
+                    self.surveyed(row.first().and_then(Option::as_deref))?;
+                    if !self.undone.is_empty() {
+                        undo_settings(&self.undone, out);
+                        self.due.push_back(Due::Undo(Replies::statement()));
                     }
                 }
+                return Ok(true);
             }
             (due, tag::READY_FOR_QUERY) => {
                 if let (Due::Note, Some(note)) = (due, self.note.take()) {

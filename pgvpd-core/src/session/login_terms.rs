@@ -1,5 +1,7 @@
 //! What a login is about: who logs in, over which legs, what was asked of the protocol; and what it yields.
 
+use std::sync::Arc;
+
 use crate::context::{Confirmed, Injection, RoleFault, Token};
 use crate::tenant::Identity;
 use crate::wire::{CancelKey, ProtocolVersion, negotiate_protocol_version, sasl_initial};
@@ -8,7 +10,7 @@ use crate::wire::{CancelKey, ProtocolVersion, negotiate_protocol_version, sasl_i
 #[derive(Debug)]
 pub(super) enum Who {
     /// A tenant, with what is to be set.
-    Tenant { identity: Identity, injection: Injection },
+    Tenant { identity: Identity, injection: Arc<Injection> },
     /// A user of `superuser_bypass`.
     Bypass,
 }
@@ -112,5 +114,5 @@ pub(super) struct LoggedIn {
     /// As the server reported it.
     pub(super) client_encoding: Vec<u8>,
     /// What is in force; `None` for a bypass user.
-    pub(super) injection: Option<Injection>,
+    pub(super) injection: Option<Arc<Injection>>,
 }

@@ -22,7 +22,7 @@ fn tenant_with(user: &str, context_in_startup: bool) -> Who {
     let rules = IdentityRules::for_tests(&["app.current_tenant_id"]);
     let identity = rules.identify(user).expect("valid");
     let injection = Injection::new(&identity, identity.role(), context_in_startup);
-    Who::Tenant { identity, injection }
+    Who::Tenant { identity, injection: injection.into() }
 }
 
 fn acme_in_startup() -> Login {
@@ -412,8 +412,8 @@ fn signed() -> Login {
     }
     let config = crate::config::Config::from_settings(settings).expect("valid");
     let Who::Tenant { identity, injection } = tenant_in_startup("app_user.acme") else { panic!("a tenant") };
-    let injection = injection.signed(config.signing.as_ref(), "shop", "app_user");
-    machine(Who::Tenant { identity, injection }, LOCAL)
+    let injection = Injection::clone(&injection).signed(config.signing.as_ref(), "shop", "app_user");
+    machine(Who::Tenant { identity, injection: injection.into() }, LOCAL)
 }
 
 const FACTS: &[u8] = b"(7,1700000000000000,42)";

@@ -18,7 +18,6 @@ mod keeper;
 mod leg;
 mod login;
 mod login_error;
-mod login_statement;
 mod login_terms;
 mod negotiate;
 mod passthrough;

@@ -90,7 +90,7 @@ impl Oversight {
     fn of(
         client: &AdmittedClient,
         config: &Config,
-        injection: Option<Injection>,
+        injection: Option<Arc<Injection>>,
         token: Option<Token>,
         client_encoding: &[u8],
     ) -> Self {

@@ -23,12 +23,13 @@ use crate::cancel::CancelEntry;
 use crate::config::Config;
 use crate::context::RoleCheck;
 use crate::context::{
-    Confirmed, Facts, Injection, InjectionError, Outcome, RoleFault, RoleKey, Token, ask_about_role, read_about_role,
+    Attachment, Confirmed, ContextSetup, Injection, InjectionError, RoleFault, RoleKey, Token, ask_about_role,
+    read_about_role,
 };
 use crate::error::Refusal;
 use crate::net::{Conn, Socket};
 use crate::pool::{
-    Answer, Attachment, ExchangeError, Lease, LeftBehind, PoolError, PoolKey, clean_up, run_calls, run_statement,
+    ExchangeError, Lease, LeftBehind, PoolError, PoolKey, SetContextError, clean_up, run_statement, set_context,
 };
 use crate::resolve::{Job, Membership, OwnSite, ResolveError, Resolved};
 use crate::sessions::{Record, SessionInfo, SessionState};
@@ -36,8 +37,8 @@ use crate::shared::Shared;
 use crate::stats::Phase;
 use crate::tenant::Identity;
 use crate::wire::{
-    ErrorFields, Function, ProtocolVersion, SqlState, TransactionStatus, backend_key_data, bind_values,
-    parameter_status, ready_for_query,
+    Answer, ErrorFields, ProtocolVersion, SqlState, TransactionStatus, backend_key_data, parameter_status,
+    ready_for_query,
 };
 
 /// How long what a client has left outstanding may go on before it is cancelled.
@@ -55,7 +56,7 @@ pub(super) struct BoundLease {
     lease: Lease,
     /// What resolvers have found, where there are some, and how.
     resolved: Option<(Job, Resolved)>,
-    injection: Injection,
+    injection: Arc<Injection>,
     /// The signed context that the database has verified, where contexts are signed.
     token: Option<Token>,
     /// The server's notices about what the client asked for at its start, as messages.
@@ -65,7 +66,7 @@ pub(super) struct BoundLease {
 
 impl BoundLease {
     /// What the session needs; the rest was for its login.
-    fn into_parts(self) -> (Lease, Injection, Option<Token>) {
+    fn into_parts(self) -> (Lease, Arc<Injection>, Option<Token>) {
         (self.lease, self.injection, self.token)
     }
 }
@@ -87,20 +88,11 @@ pub(super) struct PooledSession {
     config: Arc<Config>,
 }
 
-/// Why a connection cannot be this client's.
-enum BindError {
-    /// It is of no use; another one may be.
-    Exchange(ExchangeError),
-    /// The server refuses what is to be set; the connection has to be reset.
-    Refused(Vec<u8>),
-    Injection(InjectionError),
-}
-
 /// The login of a client that gets a connection of a pool.
 pub(super) struct PooledLogin {
     pub(super) client: AdmittedClient,
     pub(super) identity: Identity,
-    pub(super) injection: Injection,
+    pub(super) injection: Arc<Injection>,
 }
 
 /// Authenticates the client, takes a connection of its pool, and sets the context on it.
@@ -187,7 +179,7 @@ impl Failure {
 /// Takes connections until one can be bound: one that had been idle may have died.
 async fn bind_one(
     (key, record): (&Arc<PoolKey>, &Record),
-    injection: Injection,
+    injection: Arc<Injection>,
     job: Option<Job>,
     shared: &Arc<Shared>,
     config: &Arc<Config>,
@@ -237,28 +229,30 @@ async fn bind_one(
             _ => None,
         };
         let found = resolved.as_ref().or(ahead.as_ref());
-        let with_found = found.map(|resolved| injection.clone().with_found(&resolved.found));
-        let injecting = bind(&mut lease, with_found.as_ref().unwrap_or(&injection));
+        let injection = match found {
+            Some(resolved) => Arc::new(Injection::clone(&injection).with_found(&resolved.found)),
+            None => Arc::clone(&injection),
+        };
+        let injecting = bind(&mut lease, &injection);
         let injected = timeout(patience, shared.phases.time(Phase::Inject, injecting)).await;
-        match injected.unwrap_or(Err(BindError::Exchange(ExchangeError::Silent))) {
+        match injected.unwrap_or(Err(ExchangeError::Silent.into())) {
             Ok(Bound { confirmed, token, notices }) => {
-                let (resolved, injection) = (job.zip(resolved.or(ahead)), with_found.unwrap_or(injection));
-                let lease = lease.finish();
+                let (resolved, lease) = (job.zip(resolved.or(ahead)), lease.finish());
                 return Ok(BoundLease { lease, resolved, injection, token, notices, _confirmed: confirmed });
             }
-            Err(BindError::Exchange(error)) if is_worth_another(&lease) => {
+            Err(SetContextError::Exchange(error)) if is_worth_another(&lease) => {
                 debug!(pool = %key, %error, "a connection failed");
                 drop(lease.finish());
             }
             // The functions have other numbers since.
-            Err(BindError::Refused(body))
+            Err(SetContextError::Refused(body))
                 if lease.is_reused() && injection.is_not_installed(&ErrorFields::new(&body)) =>
             {
                 debug!(pool = %key, "the functions that verify a context have been installed anew");
             }
-            Err(BindError::Exchange(error)) => return Err(Failure::Exchange(error)),
-            Err(BindError::Injection(error)) => return Err(Failure::Injection(error)),
-            Err(BindError::Refused(body)) => {
+            Err(SetContextError::Exchange(error)) => return Err(Failure::Exchange(error)),
+            Err(SetContextError::Context(error)) => return Err(Failure::Injection(error)),
+            Err(SetContextError::Refused(body)) => {
                 reset_aside(lease.finish(), shared, config);
                 return Err(Failure::Refused(body));
             }
@@ -334,79 +328,20 @@ async fn check_role(lease: &mut Lease, injection: &Injection, shared: &Shared, c
     Ok(())
 }
 
-/// Sets what the client asked for, the context and the role, and sees that PostgreSQL has confirmed them, and has verified the context
-/// where it is signed. Not to be cancelled half-way without dropping the lease.
-async fn bind(lease: &mut Lease, injection: &Injection) -> Result<Bound, BindError> {
-    let (mut tokens, verifier) = match injection.signature() {
-        None => (Vec::new(), None),
-        Some(signature) => {
-            let attachment = attach(lease, injection).await?;
-            (signature.tokens(attachment.facts), Some(attachment.verifier))
-        }
-    };
-    loop {
-        let token = tokens.pop();
-        let (conn, parameters) = lease.parts();
-        let calls = injection.calls(token.as_ref().zip(verifier));
-        let answer = match &calls {
-            Some(calls) => run_calls(conn, parameters, calls).await,
-            None => {
-                let mut messages = Vec::with_capacity(1024);
-                injection.request(token.as_ref(), &mut messages);
-                run_statement(conn, parameters, &messages).await.map(|answer| (answer, Vec::new()))
-            }
-        };
-        let (answer, notices) = answer.map_err(BindError::Exchange)?;
-        let row = match answer {
-            Answer::Error(body) => return Err(BindError::Refused(body)),
-            Answer::Row(row) => row,
-        };
-        let row: Vec<Option<&[u8]>> = row.iter().map(Option::as_deref).collect();
-        let outcome = match calls {
-            Some(_) => injection.confirm_calls(row, token.as_ref()),
-            None => injection.confirm(&row, token.as_ref()),
-        };
-        match outcome.map_err(BindError::Injection)? {
-            Outcome::Confirmed(confirmed) => return Ok(Bound { confirmed, token, notices }),
-            Outcome::Unverified if !tokens.is_empty() => {}
-            Outcome::Unverified => return Err(BindError::Injection(InjectionError::NotVerified)),
-            Outcome::Attached(_) => return Err(BindError::Injection(InjectionError::NotConfirmed)),
-        }
-    }
-}
-
-/// What contexts are signed for on this connection: known already, or asked for.
-async fn attach(lease: &mut Lease, injection: &Injection) -> Result<Attachment, BindError> {
-    if let Some(attachment) = lease.attachment() {
-        return Ok(attachment);
-    }
-    let mut messages = Vec::new();
-    bind_values(&mut messages, ATTACH, &[]);
+/// Sets what the client asked for, the context and the role, and has them confirmed. Not to be cancelled without dropping the
+/// lease.
+async fn bind(lease: &mut Lease, injection: &Arc<Injection>) -> Result<Bound, SetContextError> {
+    let (mut setup, first) = ContextSetup::on_lease(injection, lease.attachment());
     let (conn, parameters) = lease.parts();
-    let row = match run_statement(conn, parameters, &messages).await.map_err(BindError::Exchange)? {
-        Answer::Error(body) if injection.is_not_installed(&ErrorFields::new(&body)) => {
-            return Err(BindError::Injection(InjectionError::NotInstalled));
-        }
-        Answer::Error(body) => return Err(BindError::Refused(body)),
-        Answer::Row(row) => row,
-    };
-    let number = |text: &[u8]| std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).map(Function);
-    let [Some(facts), Some(attach), Some(verifier)] = row.as_slice() else {
-        return Err(BindError::Injection(InjectionError::NotConfirmed));
-    };
-    let (Some(attach), Some(verifier)) = (number(attach), number(verifier)) else {
-        return Err(BindError::Injection(InjectionError::NotConfirmed));
-    };
-    let facts = Facts::parse(facts).ok_or(BindError::Injection(InjectionError::NoFacts))?;
-    let attachment = Attachment { facts, attach, verifier };
-    lease.set_attachment(attachment);
-    Ok(attachment)
+    let outcome = set_context(conn, parameters, &mut setup, first).await;
+    // Known even if the context is not in force: the reset invalidates what was signed.
+    if let Some(attachment) = setup.attachment() {
+        lease.set_attachment(attachment);
+    }
+    let confirmed = outcome?;
+    let (mut tokens, notices) = setup.into_parts();
+    Ok(Bound { confirmed, token: tokens.pop(), notices })
 }
-
-/// The facts of a connection, and the numbers of the functions that move and read them.
-const ATTACH: &str = "SELECT pgvpd.attach()::pg_catalog.text, \
-    'pgvpd.attach()'::pg_catalog.regprocedure::pg_catalog.oid::pg_catalog.text, \
-    'public.pgvpd_context(text)'::pg_catalog.regprocedure::pg_catalog.oid::pg_catalog.text";
 
 /// Relays a session, and makes its connection ready for the next.
 pub(super) async fn run(client: Box<Conn<Socket>>, session: Box<PooledSession>, shared: &Arc<Shared>) {

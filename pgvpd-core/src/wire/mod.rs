@@ -14,6 +14,7 @@ mod frontend;
 mod notifications;
 mod options;
 mod reader;
+mod replies;
 mod scanner;
 mod sqlstate;
 mod startup;
@@ -43,6 +44,7 @@ pub use frontend::{Bind, Format, FrontendMessage, Target};
 pub use notifications::{NotificationFilter, Verdict};
 pub use options::{OptionsError, Setting, join_options, normalize_setting_name, split_options};
 pub use reader::Reader;
+pub(crate) use replies::{Answer, Replies, ReplyError};
 pub use scanner::Scanner;
 pub use sqlstate::SqlState;
 pub use startup::{
