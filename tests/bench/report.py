@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from .results import Results
@@ -14,34 +15,38 @@ BY_HAND = [PAGES / "signing.md", PAGES / "resolvers.md", PAGES / "tls.md", PAGES
 INTRODUCTION = """\
 # Performance
 
-Written by `tests/bench/run.sh`; do not edit. Figures of one machine, client, server and proxies together on it, over the
-loopback interface: compare targets within a table, not with other machines. A proxy on a machine of its own adds a network
-round trip that is not in here.
+Written by `tests/bench/run.sh`; do not edit. The figures are from one machine, with client, server and proxies together
+on it, over the loopback interface: compare targets within a table, not with other machines. A proxy on a separate
+machine adds a network round trip that is not included here.
 
 How it is measured:
 
 - The targets take turns, and their order rotates from repetition to repetition. Figures are medians over the
-  repetitions; a ratio is formed within a repetition, and its median is shown, so that a machine which becomes slower meanwhile
-  does not decide. A bound on memory has to hold in every repetition: there, the worst one counts.
-- Workloads that say so run on a single CPU, server and client included: what a proxy costs is then missing from the
-  throughput, and does not hide on another CPU. Proxies are started on that CPU, with as many threads as they then choose.
-- CPU is the user and system time of the proxy's process. Memory is its proportional set size (PSS), which does not include
-  the kernel's socket buffers.
-- HAProxy is in TCP mode, PgBouncer in session pooling. `pgvpd raw` and `pgvpd framed` are the two relays of pgvpd, `pgvpd pool`
-  is its session pooling; its clients log in as `app_user.acme`, all others as `app_user`. There is no TLS.
-- Both pools have as many server connections as there may be clients, and one file of users. In it is the role's SCRAM verifier
-  as the server has it, of 1 iteration, and no password: with the keys in a client's proof they log in to the server.
+  repetitions. A ratio is computed within a repetition, and its median is shown, so that a machine that becomes slower
+  in the meantime does not decide the result. A limit on memory has to hold in every repetition: there, the worst one
+  counts.
+- Workloads that say so run on a single CPU, including server and client: the cost of a proxy then reduces the
+  throughput, and cannot hide on another CPU. Proxies are started on that CPU, with as many threads as they then choose.
+- CPU is the user and system time of the proxy's process. Memory is its proportional set size (PSS), which does not
+  include the kernel's socket buffers.
+- HAProxy is in TCP mode, PgBouncer in session pooling. `pgvpd raw` and `pgvpd framed` are the two relays of pgvpd,
+  `pgvpd pool` is its session pooling, whose clients log in as `app_user.acme`; all others log in as `app_user`. TLS is
+  not used.
+- Both pools have as many server connections as there may be clients, and the same file of users. It contains the role's
+  SCRAM verifier, the same as the server's, with 1 iteration, and no password: the pools log in to the server with the
+  keys from a client's SCRAM exchange.
 """
 
 REQUIRED = """\
-Throughput is required of `raw`; the figures of `framed` without a limit are shown beside it. `pool` is held against PgBouncer.
+Throughput is required of `raw`; the figures of `framed` without a limit are shown for comparison. `pool` is compared
+with PgBouncer.
 """
 
 
 def page(results: Results) -> str:
     """The whole of docs/performance.md."""
     parts = [INTRODUCTION, _table(["", ""], [[key, _code(key, value)] for key, value in results.about.items()])]
-    parts += [f"**Note:** {note}\n" for note in results.notes]
+    parts += [_wrapped(f"**Note:** {note}") for note in results.notes]
     parts += ["## Verdict\n", REQUIRED, verdicts(results)]
     parts += [_section(results, workload) for workload in measured(results)]
     # Measured by signing.sh, resolvers.sh and tls.sh, and written by hand.
@@ -71,7 +76,7 @@ def combined(files: list[Results]) -> Results:
 
 def _origin(titles: list[str], usual: dict[str, str], about: dict[str, str]) -> str:
     different = [f"{key} {_code(key, value)}" for key, value in about.items() if value != usual.get(key)]
-    return f"“{'”, “'.join(titles)}” were measured apart from the rest: {', '.join(different)}."
+    return f"“{'”, “'.join(titles)}” were measured separately: {', '.join(different)}."
 
 
 def measured(results: Results) -> list[Workload]:
@@ -108,7 +113,7 @@ def _section(results: Results, workload: Workload) -> str:
     charted = ", ".join(figure.title for figure in workload.figures if figure.charted)
     chart = f"![{workload.title}: {charted}](performance/{workload.name}.svg)"
     about = workload.about[0].upper() + workload.about[1:]
-    parts = [f"## {workload.title}\n", f"{about}\n", f"{chart}\n", medians(results, workload)]
+    parts = [f"## {workload.title}\n", _wrapped(about), f"{chart}\n", medians(results, workload)]
     return "\n".join([*parts, _repetitions(results, workload), *_failures(results, workload)])
 
 
@@ -140,6 +145,10 @@ def _loud(verdict: str) -> str:
 
 def _code(key: str, value: str) -> str:
     return f"`{value}`" if key == "command" else value
+
+
+def _wrapped(paragraph: str) -> str:
+    return textwrap.fill(paragraph, 120, break_long_words=False, break_on_hyphens=False) + "\n"
 
 
 def _number(value: float | None, figure: Figure) -> str:

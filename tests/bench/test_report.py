@@ -107,7 +107,7 @@ class Combined(unittest.TestCase):
 
     def test_a_note_says_what_was_measured_apart_and_where_it_differs(self) -> None:
         note = (
-            "“Pooled churn”, “Pooled queries, extended” were measured apart from the rest:"
+            "“Pooled churn”, “Pooled queries, extended” were measured separately:"
             " date 2026-01-03 03:04 UTC, command `tests/bench/run.sh --only pool`."
         )
         first, second = sample(), pool_sample()

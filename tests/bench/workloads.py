@@ -228,9 +228,9 @@ WORKLOADS = (
     Workload(
         "churn",
         "Connection churn",
-        "`pgbench -S -C -c 4 -j 2`: a login, one query, and the end of the connection. The role's SCRAM verifier has"
-        " 1 iteration, so that the login's messages count, and not the key derivation. PgBouncer answers logins itself"
-        " and keeps its server connections: it saves what the others measure.",
+        "`pgbench -S -C -c 4 -j 2`: a login, one query, and a disconnect. The role's SCRAM verifier has 1 iteration, so"
+        " that the login's messages count, and not the key derivation. PgBouncer answers logins itself and keeps its"
+        " server connections, so it avoids the work that is measured for the others.",
         _churn(clients=4),
         _LOGINS,
         compared="per_second",
@@ -256,8 +256,8 @@ WORKLOADS = (
     Workload(
         "idle",
         "1,000 sessions",
-        "1,000 sessions at a time, each of which has answered one query and is idle. Memory is the growth of the"
-        " proxy's PSS per session, then what is left of it 5 s after all clients have gone.",
+        "1,000 sessions at a time, each of which has run one query and is idle. Memory is the growth of the proxy's PSS"
+        " per session, then what remains of it 5 s after all clients have disconnected.",
         _idle,
         (
             Figure("each", "KiB/session", 2, charted=True),
@@ -272,8 +272,9 @@ WORKLOADS = (
     Workload(
         "logins",
         "10,000 logins in a row",
-        "Four clients log in and leave, by turns, as fast as they can. A leaked socket shows as a descriptor, a leaked task or buffer as memory: the growth of"
-        " the proxy's PSS between login 2,000 and login 10,000.",
+        "Four clients take turns logging in and disconnecting, as fast as they can. A leaked socket shows as a"
+        " descriptor, a leaked task or buffer as memory: the growth of the proxy's PSS between login 2,000 and login"
+        " 10,000.",
         _logins,
         (Figure("growth", "KiB growth", charted=True), _OPEN_FILES, Figure("seconds", "seconds", 1)),
         alone=True,
@@ -285,7 +286,7 @@ WORKLOADS = (
         "large",
         "Large results and a slow reader",
         "A row of 200 MB; a COPY of 1 GB; a COPY of 200 MB whose client reads nothing for 2 s. All bytes have to"
-        " arrive. Memory is the highest growth of the proxy's PSS meanwhile, sampled every 20 ms.",
+        " arrive. Memory is the highest growth of the proxy's PSS in the meantime, sampled every 20 ms.",
         _large,
         (
             Figure("row", "KiB growth, 200 MB row", charted=True),
@@ -299,8 +300,8 @@ WORKLOADS = (
     Workload(
         "pool-churn",
         "Pooled churn",
-        "`pgbench -S -C -c 8 -j 2` through the two pools: a login that the pool judges by itself, one query on a connection"
-        " that is there already, and its reset before the next client.",
+        "`pgbench -S -C -c 8 -j 2` through the two pools: a login that the pool itself authenticates, one query on an"
+        " existing connection, and its reset before the next client.",
         _churn(clients=8),
         _LOGINS,
         targets=POOLS,
