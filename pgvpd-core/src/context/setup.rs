@@ -464,3 +464,7 @@ fn end_with_flush(messages: &mut Vec<u8>, is_synced: bool) {
         flush(messages);
     }
 }
+
+#[cfg(test)]
+#[path = "setup_tests.rs"]
+mod tests;
