@@ -100,9 +100,12 @@ const startInWorker = `
 
 test('workers start and stop proxies while another thread has its own', () =>
   withTenant(async ({ tenant, url }) => {
-    const workers = Array.from({ length: 4 }, () => worker(`${startInWorker}; await proxy.stop()`))
+    // None stops before all have started: another one could get its port.
+    const stopWhenTold = "await new Promise((told) => parentPort.once('message', told)); await proxy.stop()"
+    const workers = Array.from({ length: 4 }, () => worker(`${startInWorker}; ${stopWhenTold}`))
     const ports = await Promise.all(workers.map(async (each) => (await once(each, 'message'))[0]))
     assert.equal(new Set(ports).size, 4)
+    workers.forEach((each) => each.postMessage('stop'))
     for (const each of workers) if (each.threadId !== -1) await once(each, 'exit')
     await withClient(url, async (client) => assert.equal((await client.query(who)).rows[0].tenant, tenant))
   }))
