@@ -16,11 +16,11 @@ pub enum AuditTarget {
 pub struct AuditRules {
     /// `None` for none.
     pub target: Option<AuditTarget>,
-    /// What becomes of a login whose event cannot be written.
+    /// Whether a login goes on if its event cannot be written.
     pub on_error: AuditOnError,
 }
 
-/// What becomes of a login, or an administrator's action, whose event cannot be written.
+/// Whether a login, or an administrator's action, goes on if its event cannot be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuditOnError {
     /// It is refused.

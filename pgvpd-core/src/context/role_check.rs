@@ -7,7 +7,7 @@ use moka::sync::Cache;
 use crate::net::UpstreamAddress;
 use crate::wire::bind_and_run;
 
-/// What becomes of a login with a role that policies cannot hold.
+/// Whether a login goes on with a role that is not subject to policies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RoleCheck {
     /// It is refused.

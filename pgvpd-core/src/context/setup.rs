@@ -87,7 +87,7 @@ enum State {
     },
 }
 
-/// What has been asked.
+/// The request that is being answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Request {
     /// Everything, by one statement.
@@ -212,7 +212,7 @@ impl ContextSetup {
         (setup, request)
     }
 
-    /// What is known of the connection now, if contexts on it are signed.
+    /// Returns the facts about the connection that contexts on it are signed for, if they are signed.
     pub(crate) fn attachment(&self) -> Option<Attachment> {
         match self.way {
             Way::Lease(attachment) => attachment,
@@ -310,7 +310,7 @@ impl ContextSetup {
             Way::Restore { is_own, .. } => {
                 let facts =
                     Injection::attached(&columns(&row), exchange.echo_in_row().ok_or(InjectionError::NotConfirmed)?)?;
-                // What is signed now must be of no use to a pool's next session.
+                // A pool's next session must not be able to use the contexts signed now.
                 if !*is_own && !facts.can_be_voided() {
                     return Err(InjectionError::NoFacts.into());
                 }

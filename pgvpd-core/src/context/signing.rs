@@ -43,7 +43,7 @@ struct Keys {
     verified: Mutex<Verified>,
 }
 
-/// What databases have verified of late.
+/// The keys that databases have verified recently.
 #[derive(Debug, Default)]
 struct Verified {
     /// When one last verified the current key.

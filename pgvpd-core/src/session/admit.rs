@@ -56,7 +56,7 @@ pub(super) struct BypassLogin {
     pub(super) packet: Vec<u8>,
 }
 
-/// What is known of a client whose login the rules permit.
+/// A client whose login the rules permit.
 #[derive(Debug)]
 pub(super) struct AdmittedClient {
     pub(super) leg: Leg,

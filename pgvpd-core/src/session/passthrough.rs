@@ -63,7 +63,7 @@ pub(super) struct RelayedLogin {
     pub(super) who: Who,
     /// Startup packet for the server.
     pub(super) packet: Vec<u8>,
-    /// What is known of the role's own settings; `None` if they are left in force.
+    /// The role's own settings, to be undone; `None` if they are left in force.
     pub(super) settings: Option<Box<SessionSettings>>,
 }
 

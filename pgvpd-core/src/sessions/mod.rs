@@ -141,10 +141,10 @@ impl Sessions {
     }
 }
 
-/// How often it is looked who has used the proxy most of late.
+/// How often the tenants that use the proxy most are determined.
 const TURN: Duration = Duration::from_secs(60);
 
-/// Looks who has used the proxy most of late, until it has stopped.
+/// Determines which tenants have used the proxy most recently, again and again until it has stopped.
 pub(crate) async fn keep(shared: Arc<Shared>) {
     while shared.stopped.run_until_cancelled(tokio::time::sleep(TURN)).await.is_some() {
         Sessions::count_relayed(&shared);
